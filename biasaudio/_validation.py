@@ -1,0 +1,202 @@
+"""The one place that checks arrays and words the errors about them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from biasaudio.errors import DataError, ParameterError
+
+__all__ = [
+    "check_alpha",
+    "check_categories",
+    "check_choice",
+    "check_features",
+    "check_groups_do_not_straddle",
+    "check_length",
+    "did_you_mean",
+    "name_some",
+]
+
+
+def name_some(names: Iterable[Any], limit: int = 3) -> str:
+    """Return the first few names as text, and how many more there are."""
+    names = [str(name) for name in names]
+    shown = ", ".join(repr(name) for name in names[:limit])
+    more = len(names) - limit
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def did_you_mean(value: object, allowed: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for a near miss, else an empty string."""
+    close = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:
+    """Return ``value`` if it is one of ``allowed``, else say which is nearest."""
+    if value in allowed:
+        return str(value)
+    choices = ", ".join(repr(choice) for choice in allowed)
+    hint = did_you_mean(value, allowed)
+    raise ParameterError(f"{name}={value!r} is not known; choose one of {choices}{hint}")
+
+
+def check_alpha(alpha: float) -> float:
+    """Return ``alpha`` as a float in [0, 1]."""
+    if isinstance(alpha, (bool, str)) or not np.isscalar(alpha) or not 0 <= alpha <= 1:  # type: ignore[operator]
+        raise ParameterError(
+            f"alpha={alpha!r} is not allowed; give a number from 0 (change nothing) to 1 (remove all)"
+        )
+    return float(alpha)  # type: ignore[arg-type]
+
+
+def check_features(
+    X: ArrayLike, *, names: Sequence[Any] | None = None, n_features: int | None = None
+) -> NDArray[np.floating[Any]]:
+    """Return X as a finite 2-d float32 or float64 array, and name bad rows.
+
+    Parameters
+    ----------
+    X : array_like [shape=(n, d)]
+        One row a clip.  float32 stays float32; everything else becomes
+        float64.
+    names : sequence of str, optional [shape=(n,)]
+        What the rows are called, for the message about NaN and Inf.
+    n_features : int, optional
+        The width that is needed.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, d)]
+
+    Raises
+    ------
+    DataError
+        If X is not 2-d, empty, not numeric, of another width, or not finite.
+    """
+    array = np.asarray(X)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"X has dtype {array.dtype}; give real numbers, best float32")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    if array.ndim != 2:
+        raise DataError(
+            f"X has shape {array.shape}; give a 2-d array (n_clips, n_features), "
+            "one row a clip (X.reshape(1, -1) for a single clip)"
+        )
+    if 0 in array.shape:
+        raise DataError(f"X is empty, shape {array.shape}; give at least one clip and one feature")
+    if n_features is not None and array.shape[1] != n_features:
+        raise DataError(
+            f"X has {array.shape[1]} features, but {n_features} were seen in fit; "
+            "use vectors of the same embedding"
+        )
+    # One float64 sum per row overflows for no finite float32 input and is NaN or
+    # Inf for every bad one, so the full mask is only built when it is needed.
+    if not np.isfinite(np.einsum("ij->", array, dtype=np.float64)):
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if bad.size:
+            which = [names[i] for i in bad] if names is not None else [f"row {i}" for i in bad]
+            raise DataError(
+                f"X has NaN or Inf in {bad.size} of {len(array)} clips: {name_some(which)}; "
+                "remove these clips or compute their vectors again"
+            )
+    return array
+
+
+def check_length(values: ArrayLike, name: str, n: int) -> NDArray[Any]:
+    """Return ``values`` as a 1-d array of length ``n``."""
+    array = np.asarray(values)
+    if array.shape != (n,):
+        raise DataError(
+            f"{name} has shape {array.shape}, but X has {n} clips; give one {name} value a clip"
+        )
+    return array
+
+
+def check_categories(
+    values: ArrayLike, name: str, n: int, *, at_least: int = 1
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the sorted categories of ``values`` and the code of each clip.
+
+    Parameters
+    ----------
+    values : array_like [shape=(n,)]
+        Strings, ints or bools; never floats, which are measurements and not
+        categories.
+    name : str
+        What the argument is called in the message.
+    n : int
+        The number of clips.
+    at_least : int
+        The number of different values that is needed.
+
+    Returns
+    -------
+    categories : np.ndarray [shape=(k,)]
+    codes : np.ndarray [shape=(n,), dtype=intp]
+
+    Raises
+    ------
+    DataError
+        If the length differs, a value is missing, the values are floats, or
+        there are too few different ones.
+    """
+    array = check_length(values, name, n)
+    if array.dtype.kind == "f":
+        raise DataError(
+            f"{name} holds floats such as {array[0]!r}; give categories as strings or ints"
+        )
+    if array.dtype.kind in "OT":
+        missing = np.array([v is None or v != v for v in array])
+        if missing.any():
+            raise DataError(
+                f"{name} is missing for {missing.sum()} of {n} clips, first at row "
+                f"{missing.argmax()}; give a value for every clip or leave these clips out"
+            )
+        array = array.astype(str)
+    elif array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    categories, codes = np.unique(array, return_inverse=True)
+    if len(categories) < at_least:
+        raise DataError(
+            f"{name} has {len(categories)} different value(s) ({name_some(categories)}); "
+            f"at least {at_least} are needed"
+        )
+    return categories, codes.reshape(n)
+
+
+def check_groups_do_not_straddle(
+    groups: ArrayLike, parts: ArrayLike, *, what: str = "split"
+) -> None:
+    """Raise if a group has clips in more than one part of a split.
+
+    Parameters
+    ----------
+    groups, parts : array_like [shape=(n,)]
+        The group and the part of each clip.
+    what : str
+        What the parts are called in the message.
+
+    Raises
+    ------
+    DataError
+        With the number and some names of the groups on both sides.
+    """
+    groups, parts = np.asarray(groups), np.asarray(parts)
+    names, codes = np.unique(groups, return_inverse=True)
+    sides, side_codes = np.unique(parts, return_inverse=True)
+    seen = np.zeros((len(names), len(sides)), dtype=bool)
+    seen[codes.ravel(), side_codes.ravel()] = True
+    straddling = np.flatnonzero(seen.sum(axis=1) > 1)
+    if straddling.size:
+        raise DataError(
+            f"{straddling.size} group(s) are on both sides of the {what} "
+            f"({' and '.join(map(str, sides))}): {name_some(names[straddling])}; "
+            "clips of one song or artist must stay together, so give them one part"
+        )

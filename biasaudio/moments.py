@@ -1,0 +1,302 @@
+"""Counts, means and second moments of cells, from one pass over the data.
+
+A cell is one combination of categories, such as (domain, genre, class).  The
+numbers of a cell are additive: merging two parts adds them, leaving a fold out
+subtracts it.  Every linear correction and every cross-fitted scatter follows
+from them, so the data are read once.
+
+The functions take and return arrays; nothing here knows about datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from biasaudio._validation import check_categories, check_features, name_some
+from biasaudio.errors import DataError, ParameterError
+
+__all__ = ["Cell", "Moments"]
+
+_BLOCK = 4096
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Hold the count, the mean and the centred scatter of one set of clips.
+
+    Attributes
+    ----------
+    n : int
+        Number of clips.
+    mean : np.ndarray [shape=(d,), dtype=float64]
+    scatter : np.ndarray [shape=(d, d), dtype=float64]
+        Sum over the clips of ``(x - mean)(x - mean)'``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = Cell.of(np.array([[0.0], [2.0]]), dtype=np.float64)
+    >>> b = Cell.of(np.array([[4.0]]), dtype=np.float64)
+    >>> (a + b).n, float((a + b).mean[0]), float((a + b).scatter[0, 0])
+    (3, 2.0, 8.0)
+    """
+
+    n: int
+    mean: _Array
+    scatter: _Array
+
+    @classmethod
+    def of(cls, X: NDArray[np.floating[Any]], *, dtype: DTypeLike = np.float32) -> Cell:
+        """Return the cell of the rows of one block, products in ``dtype``."""
+        mean = X.mean(axis=0, dtype=np.float64)
+        # Shifting by the mean before the product keeps the digits that features
+        # stored as 0..255, or with means of 1000, would otherwise lose.
+        shift = mean.astype(dtype)
+        Z = X.astype(dtype) - shift
+        scatter = (Z.T @ Z).astype(np.float64)
+        rest = mean - shift
+        scatter -= len(X) * np.outer(rest, rest)
+        return cls(len(X), mean, scatter)
+
+    @property
+    def covariance(self) -> _Array:
+        """The biased covariance, ``scatter / n`` [shape=(d, d)]."""
+        return self.scatter / self.n
+
+    def __add__(self, other: Cell) -> Cell:
+        """Return the cell of both sets of clips (Chan, Golub and LeVeque 1979)."""
+        n = self.n + other.n
+        gap = other.mean - self.mean
+        mean = self.mean + gap * (other.n / n)
+        between = np.outer(gap, gap) * (self.n * other.n / n)
+        return Cell(n, mean, self.scatter + other.scatter + between)
+
+    def __sub__(self, other: Cell) -> Cell:
+        """Return the cell of the clips that are left when ``other`` is taken out."""
+        n = self.n - other.n
+        mean = (self.n * self.mean - other.n * other.mean) / n
+        gap = other.mean - mean
+        between = np.outer(gap, gap) * (n * other.n / self.n)
+        return Cell(n, mean, self.scatter - other.scatter - between)
+
+
+class Moments:
+    """Gather counts, means and scatters of cells, a block at a time.
+
+    Parameters
+    ----------
+    dtype : dtype, default float32
+        The precision of the products inside a block.  Sums are always kept
+        in float64, and every block is shifted by its mean first.  float32
+        agrees with the direct float64 formula to 1e-6 of the scatter and
+        costs half of float64, which agrees to 1e-12.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The names of the categories that make a cell.
+    cells : dict of tuple to Cell
+        The key is one value for each column.
+
+    Notes
+    -----
+    Memory is ``8 d^2`` bytes a cell.  Cells are merged with
+
+        n = n_a + n_b,  S = S_a + S_b + (n_a n_b / n) g g',  g = m_b - m_a
+
+    and taken apart by the same equation solved for ``S_a``.
+
+    References
+    ----------
+    Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for
+    computing sample variances. Stanford STAN-CS-79-773, 1979.
+
+    Examples
+    --------
+    >>> from biasaudio.datasets.synthetic import make_domains
+    >>> table, _ = make_domains(n=60, d=4, random_state=0)
+    >>> moments = Moments().update(table.X, domain=table.clips.dataset)
+    >>> sorted(moments.cells), moments.n
+    ([('a',), ('b',)], 60)
+    """
+
+    def __init__(self, *, dtype: DTypeLike = np.float32) -> None:
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ParameterError(f"dtype={dtype!r} is not allowed; choose float32 or float64")
+        self.columns: tuple[str, ...] = ()
+        self.cells: dict[tuple[Hashable, ...], Cell] = {}
+
+    def update(self, X: ArrayLike, **cells: ArrayLike) -> Moments:
+        """Add clips, read in blocks.
+
+        Parameters
+        ----------
+        X : array_like [shape=(n, d)]
+            Feature vectors, finite.
+        **cells : array_like [shape=(n,)]
+            One category for each clip and column, as in ``domain=...,
+            genre=...``.  Without any, all clips are one cell.
+
+        Returns
+        -------
+        Moments
+            Itself.
+
+        Raises
+        ------
+        DataError
+            If shapes disagree, values are missing or not finite.
+        ParameterError
+            If the columns differ from those of the first call.
+        """
+        X = check_features(X, n_features=self.n_features or None)
+        self._check_columns(tuple(cells))
+        parts = {name: check_categories(v, name, len(X)) for name, v in cells.items()}
+        for start in range(0, len(X), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            block = X[rows]
+            codes = np.stack([c[rows] for _, c in parts.values()] or [np.zeros(len(block), int)])
+            combos, which = np.unique(codes, axis=1, return_inverse=True)
+            which = which.ravel()
+            for i, combo in enumerate(combos.T):
+                key = tuple(names[c].item() for (names, _), c in zip(parts.values(), combo))
+                # A block of one cell, the usual case on sorted data, is not copied.
+                part = block if combos.shape[1] == 1 else block[which == i]
+                self._add(key, Cell.of(part, dtype=self.dtype))
+        return self
+
+    def merge(self, other: Moments) -> Moments:
+        """Return new moments of the clips of both.
+
+        Raises
+        ------
+        ParameterError
+            If the columns differ.
+        """
+        result = self._copy()
+        result._check_columns(other.columns)
+        for key, cell in other.cells.items():
+            result._add(key, cell)
+        return result
+
+    def subtract(self, other: Moments) -> Moments:
+        """Return new moments without the clips of ``other``, which are in here.
+
+        Raises
+        ------
+        DataError
+            If ``other`` holds a cell, or more clips of one, than there are.
+        """
+        result = self._copy()
+        result._check_columns(other.columns)
+        for key, cell in other.cells.items():
+            there = result.cells[key].n if key in result.cells else 0
+            if cell.n > there:
+                raise DataError(
+                    f"cell {key} has {there} clips, so {cell.n} cannot be taken out; "
+                    "subtract only moments of clips that were added"
+                )
+            if cell.n == there:
+                del result.cells[key]
+            else:
+                result.cells[key] = result.cells[key] - cell
+        return result
+
+    def select(self, **cells: Hashable) -> Moments:
+        """Return the moments of the cells whose columns have these values.
+
+        Raises
+        ------
+        ParameterError
+            If a column is unknown.
+        DataError
+            If no cell has these values.
+        """
+        for name in cells:
+            if name not in self.columns:
+                raise ParameterError(
+                    f"no column {name!r}; these moments have {name_some(self.columns, 9)}"
+                )
+        where = {self.columns.index(name): value for name, value in cells.items()}
+        result = self._copy()
+        result.cells = {
+            key: cell
+            for key, cell in self.cells.items()
+            if all(key[i] == value for i, value in where.items())
+        }
+        if not result.cells:
+            raise DataError(f"no clips with {cells}; there are {name_some(self.cells)}")
+        return result
+
+    def by(self, column: str) -> dict[Hashable, Cell]:
+        """Return one merged cell for each value of ``column``, in sorted order."""
+        if column not in self.columns:
+            raise ParameterError(
+                f"no column {column!r}; these moments have {name_some(self.columns, 9)}"
+            )
+        i = self.columns.index(column)
+        merged: dict[Hashable, Cell] = {}
+        for key in sorted(self.cells, key=lambda k: str(k[i])):
+            cell = self.cells[key]
+            merged[key[i]] = merged[key[i]] + cell if key[i] in merged else cell
+        return merged
+
+    def total(self) -> Cell:
+        """Return the one cell of all clips.
+
+        Raises
+        ------
+        DataError
+            If there are no clips.
+        """
+        cells = iter(self.cells.values())
+        first = next(cells, None)
+        if first is None:
+            raise DataError("these moments hold no clips; call update first")
+        return sum(cells, start=first)
+
+    @property
+    def n(self) -> int:
+        """Number of clips."""
+        return sum(cell.n for cell in self.cells.values())
+
+    @property
+    def n_features(self) -> int:
+        """Width of the vectors, 0 before the first update."""
+        return next((len(cell.mean) for cell in self.cells.values()), 0)
+
+    @property
+    def counts(self) -> Mapping[tuple[Hashable, ...], int]:
+        """Number of clips of each cell."""
+        return {key: cell.n for key, cell in self.cells.items()}
+
+    def __repr__(self) -> str:
+        """Return the size in words."""
+        return (
+            f"Moments(n={self.n}, n_features={self.n_features}, "
+            f"columns={self.columns}, cells={len(self.cells)})"
+        )
+
+    def _add(self, key: tuple[Hashable, ...], cell: Cell) -> None:
+        self.cells[key] = self.cells[key] + cell if key in self.cells else cell
+
+    def _check_columns(self, columns: tuple[str, ...]) -> None:
+        if not self.cells:
+            self.columns = columns
+        elif columns != self.columns:
+            raise ParameterError(
+                f"cells are made of {columns}, but these moments of {self.columns}; "
+                "give the same columns in the same order"
+            )
+
+    def _copy(self) -> Moments:
+        copy = Moments(dtype=self.dtype)
+        copy.columns, copy.cells = self.columns, dict(self.cells)
+        return copy
