@@ -50,7 +50,7 @@ def check_alpha(alpha: float) -> float:
     """Return ``alpha`` as a float in [0, 1]."""
     if isinstance(alpha, (bool, str)) or not np.isscalar(alpha) or not 0 <= alpha <= 1:  # type: ignore[operator]
         raise ParameterError(
-            f"alpha={alpha!r} is not allowed; give a number from 0 (change nothing) to 1 (remove all)"
+            f"alpha={alpha!r} is not allowed; give a number from 0 (no change) to 1 (remove all)"
         )
     return float(alpha)  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ def check_features(
     DataError
         If X is not 2-d, empty, not numeric, of another width, or not finite.
     """
-    array = np.asarray(X)
+    array: NDArray[Any] = np.asarray(X)
     if array.dtype.kind not in "fiub":
         raise DataError(f"X has dtype {array.dtype}; give real numbers, best float32")
     if array.dtype not in (np.float32, np.float64):
@@ -101,7 +101,7 @@ def check_features(
     if not np.isfinite(np.einsum("ij->", array, dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
-            which = [names[i] for i in bad] if names is not None else [f"row {i}" for i in bad]
+            which = [names[i] for i in bad.tolist()] if names is not None else [f"row {i}" for i in bad]
             raise DataError(
                 f"X has NaN or Inf in {bad.size} of {len(array)} clips: {name_some(which)}; "
                 "remove these clips or compute their vectors again"

@@ -319,7 +319,7 @@ def test_specific_bad_input_is_named(rng):
         DomainCentering().fit(X, domain=domain).transform(X)
     with pytest.raises(DataError, match="no class of balance has clips in every domain"):
         DomainCentering().fit(X, domain=domain, balance=domain)
-    with pytest.raises(ParameterError, match="method 'leaec' is not known.*did you mean 'leace'"):
+    with pytest.raises(ParameterError, match=r"method 'leaec' is not known.*did you mean 'leace'"):
         check_methods(["leaec"])
 
 

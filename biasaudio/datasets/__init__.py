@@ -1,2 +1,18 @@
 """What the clips are: tables of clips and readers of datasets."""
+
+from biasaudio.datasets.irmas import load_irmas
+from biasaudio.datasets.manifest import load_manifest
+from biasaudio.datasets.openmic import load_openmic
 from biasaudio.datasets.table import ClipTable, EmbeddingTable, JoinReport
+from biasaudio.datasets.vocabulary import PUBLISHED, Vocabulary
+
+__all__ = [
+    "PUBLISHED",
+    "ClipTable",
+    "EmbeddingTable",
+    "JoinReport",
+    "Vocabulary",
+    "load_irmas",
+    "load_manifest",
+    "load_openmic",
+]

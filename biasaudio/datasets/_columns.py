@@ -98,9 +98,7 @@ def one_hot_frames(label: Any, index: pd.Index[Any]) -> tuple[pd.DataFrame, pd.D
     return labels, pd.DataFrame(known, index=index, columns=labels.columns)
 
 
-def label_frames(
-    labels: Any, mask: Any, index: pd.Index[Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def label_frames(labels: Any, mask: Any, index: pd.Index[Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return bool labels and mask; blank values count as not annotated."""
     values, blank = _bool_frame(labels, "labels", index)
     if mask is None:
@@ -114,9 +112,7 @@ def label_frames(
     return values & annotated, annotated
 
 
-def _bool_frame(
-    source: Any, name: str, index: pd.Index[Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _bool_frame(source: Any, name: str, index: pd.Index[Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     if isinstance(source, Mapping):
         lengths = {str(key): np.shape(column) for key, column in source.items()}
         wrong = [f"{key} {shape}" for key, shape in lengths.items() if shape != (len(index),)]
@@ -136,7 +132,8 @@ def _bool_frame(
         )
     if len(frame) != len(index):
         raise DataError(
-            f"{name} has {len(frame)} rows, but there are {len(index)} clip ids; give one row a clip"
+            f"{name} has {len(frame)} rows, but there are {len(index)} clip ids; "
+            "give one row a clip"
         )
     by_position = isinstance(frame.index, pd.RangeIndex)
     if not by_position and not np.array_equal(frame.index.to_numpy(), index.to_numpy()):
@@ -145,6 +142,11 @@ def _bool_frame(
             f"use {name}.loc[clip_id] or reset_index(drop=True)"
         )
     names = [str(column) for column in frame.columns]
+    if len(set(names)) < len(names):
+        twice = sorted({each for each in names if names.count(each) > 1})
+        raise DataError(
+            f"{name} has the column {name_some(twice)} more than once; give each label one column"
+        )
     values = np.zeros(frame.shape, dtype=bool)
     blank = np.zeros(frame.shape, dtype=bool)
     for i, column in enumerate(names):
@@ -164,8 +166,10 @@ def _bool_column(
     known = column[~blank]
     is_binary = known.isin([0, 1, True, False]).to_numpy(dtype=bool)
     if not is_binary.all():
-        seen = known[~is_binary].iloc[0]
-        raise DataError(f"{name} column {label!r} holds {seen!r}; give 0, 1 or blank (not annotated)")
+        seen = known[~is_binary].tolist()[0]
+        raise DataError(
+            f"{name} column {label!r} holds {seen!r}; give 0, 1 or blank (not annotated)"
+        )
     values = np.zeros(len(column), dtype=bool)
     values[~blank] = known.to_numpy(dtype=bool)
     return values, blank
@@ -177,9 +181,7 @@ def dropped_frame(dropped: pd.DataFrame | None) -> pd.DataFrame:
     if dropped is None:
         return pd.DataFrame({name: pd.Series([], dtype=object) for name in columns})
     if list(dropped.columns) != columns:
-        raise DataError(
-            f"dropped has the columns {list(dropped.columns)}; give exactly {columns}"
-        )
+        raise DataError(f"dropped has the columns {list(dropped.columns)}; give exactly {columns}")
     n = len(dropped)
     return pd.DataFrame(
         {
@@ -233,19 +235,18 @@ def count_cells(
     shape = tuple(len(values) for _, values in coded)
     if labels.shape[1] == 0 or 0 in shape:
         return pd.DataFrame({name: pd.Series([], dtype=object) for name in names})
-    cell = np.ravel_multi_index([codes for codes, _ in coded], shape) if by else np.zeros(len(frame))
     size = int(np.prod(shape))
-    cell = np.asarray(cell, dtype=np.intp)
+    cell = np.ravel_multi_index([codes for codes, _ in coded], shape)
     n_clips = np.bincount(cell, minlength=size)
     counts = [
         [np.bincount(cell, weights=column, minlength=size) for column in table.to_numpy(float).T]
         for table in (mask, labels)
     ]
     annotated, positive = (np.stack(count, axis=1).astype(int) for count in counts)
-    grid = np.stack(np.unravel_index(np.arange(size), shape), axis=1) if by else np.zeros((1, 0), int)
+    grid = np.unravel_index(np.arange(size), shape)
     columns = {
-        column: np.asarray(values, dtype=object)[grid[:, i]]
-        for i, (column, (_, values)) in enumerate(zip(by, coded, strict=True))
+        column: np.asarray(values, dtype=object)[at]
+        for column, (_, values), at in zip(by, coded, grid, strict=True)
     }
     # "" is not a genre or a split that a dataset could lack: such a cell only
     # stands where there are clips in it.

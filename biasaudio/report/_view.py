@@ -88,7 +88,8 @@ def clean(value: Any) -> Any:
     SVG and can drive a terminal.
     """
     if isinstance(value, str):
-        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
+        spaced = (" " if c.isspace() else c for c in value)
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in spaced)
     if isinstance(value, Mapping):
         return {clean(key): clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

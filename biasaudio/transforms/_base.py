@@ -181,7 +181,7 @@ class DomainAwareTransform(_Transform):
         -------
         np.ndarray [shape=(n, d)]
         """
-        return self.fit(X, y, domain=domain, **fit_params).transform(X, domain=domain)  # type: ignore[attr-defined,no-any-return]
+        return self.fit(X, y, domain=domain, **fit_params).transform(X, domain=domain)
 
     def transform(self, X: ArrayLike, *, domain: ArrayLike | None = None) -> _Floats:
         """Return the corrected vectors.
@@ -225,7 +225,7 @@ class DomainAwareTransform(_Transform):
         return {name: affine.blend(alpha) for name, affine in self.affines_.items()}
 
     def _unseen(self, name: object) -> Affine:
-        rule = check_choice(self.unseen, "unseen", ("raise", "identity", "global"))  # type: ignore[attr-defined]
+        rule = check_choice(self.unseen, "unseen", ("raise", "identity", "global"))
         if rule == "raise":
             raise DataError(
                 f"domain {name!r} was not seen in fit, which saw {self.domains_.tolist()}; fit "

@@ -19,7 +19,8 @@ __all__ = ["LDAProjection", "MeanProjection", "MultiLDAProjection"]
 
 _Array = NDArray[np.float64]
 _Codes = NDArray[np.intp]
-_SMALLEST_CELL = 2
+# Two clips span one line, which Ledoit-Wolf does not shrink: their covariance is singular.
+_SMALLEST_CELL = 3
 
 
 def _orthogonal(directions: _Array, tolerance: float = 1e-10) -> _Array:
@@ -162,7 +163,7 @@ class MultiLDAProjection(DomainFreeTransform):
         As in `LDAProjection`.
     compat : {None, "wang2023"}
         None leaves a genre out, with a warning, where a domain has fewer than
-        2 clips of it, and gives every genre's direction length one.
+        3 clips of it, and gives every genre's direction length one.
         "wang2023" does what the published code does: the directions keep
         their length, and where a domain has no clip of a genre it takes the
         direction of a one-class LDA, ``Sw^-1 m`` (with a warning), although
@@ -253,7 +254,8 @@ class MultiLDAProjection(DomainFreeTransform):
                 "fit(X, domain=domain, genre=genre), or use LDAProjection where genres are unknown"
             )
         genres, genre_codes = check_categories(genre, "genre", len(X))
-        self.genres_, rows = (), []
+        self.genres_: tuple[Any, ...] = ()
+        rows: list[_Array] = []
         for code, name in enumerate(genres.tolist()):
             here = genre_codes == code
             counts = np.bincount(codes[here], minlength=len(domains))
@@ -266,12 +268,12 @@ class MultiLDAProjection(DomainFreeTransform):
             found = _discriminants(X[here], present, self.shrinkage)
             rows.append(found if compat else found / np.linalg.norm(found, axis=1, keepdims=True))
             self.genres_ += (name,)
-        if len(rows) < (1 if compat else 2):
+        if len(rows) < 2 and not compat:
             raise DataError(
                 f"mlda needs two genres with at least {_SMALLEST_CELL} clips in every domain, and "
                 f"only {len(rows)} of {name_some(genres, 9)} has them; use LDAProjection ('lda')"
             )
-        self.directions_ = _orthogonal(np.concatenate(rows))
+        self.directions_ = _orthogonal(np.concatenate([np.zeros((0, X.shape[1])), *rows]))
         self.affine_ = _project_out(self.directions_)
         return self
 

@@ -1,0 +1,68 @@
+"""The one place that runs work in parallel, with the same numbers for any number of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import joblib
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from biasaudio.errors import ParameterError
+
+__all__ = ["check_n_jobs", "run_all"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def check_n_jobs(n_jobs: int) -> int:
+    """Return the number of jobs; -1 stands for all cores."""
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
+        raise ParameterError(f"n_jobs={n_jobs!r} is not allowed; give 1 or more, or -1 for all")
+    return joblib.cpu_count() if n_jobs == -1 else n_jobs
+
+
+def run_all(
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    n_jobs: int = 1,
+    progress: str | None = None,
+) -> list[_Result]:
+    """Return ``[function(item) for item in items]``, worked on in parallel.
+
+    Parameters
+    ----------
+    function : callable
+        Picklable if ``n_jobs`` is not 1.
+    items : iterable
+    n_jobs : int
+        Number of processes.
+    progress : str, optional
+        Shows a progress bar of this name on stderr.
+
+    Returns
+    -------
+    list
+        In the order of the items.
+    """
+    todo: Sequence[_Item] = list(items)
+    n_jobs = min(check_n_jobs(n_jobs), max(len(todo), 1))
+    bar = tqdm(total=len(todo), desc=progress, disable=progress is None, leave=False)
+    # One BLAS thread a job, also for a single job: the number of threads decides
+    # the order of sums, and the same seed must give the same bytes.
+    call = joblib.delayed(_single_threaded)
+    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    results = []
+    with bar:
+        for result in parallel(call(function, item) for item in todo):
+            results.append(result)
+            bar.update()
+    return results
+
+
+def _single_threaded(function: Callable[[_Item], _Result], item: _Item) -> _Result:
+    with threadpool_limits(1):
+        return function(item)

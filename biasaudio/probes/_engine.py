@@ -1,0 +1,192 @@
+"""How a probe is run: plans of parts, held-out scores, interval and null.
+
+A *plan* is one split of the clips into parts: a correction is fitted on part
+A, the probe on part B, and scored on part C.  Without a correction there is
+no A.  Everything that is reported is an average over plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biasaudio.errors import DataError
+from biasaudio.probes._splits import assign_parts, equal_mix, majority
+from biasaudio.probes.inference import weighted_auc
+from biasaudio.probes.ridge import RidgeProbe
+from biasaudio.probes.scaling import feature_scale, spread
+
+__all__ = ["Clips", "Plan", "Scored", "aucs", "make_plans", "permute_values", "run_plan"]
+
+_Array = NDArray[np.float64]
+_Codes = NDArray[np.intp]
+_Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Hold what a probe knows of the clips, as codes [shape=(n,)]."""
+
+    X: NDArray[np.floating[Any]]
+    values: _Codes
+    names: NDArray[Any]
+    groups: _Codes
+    strata: _Codes | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold the row numbers of the three parts; ``fit`` may be empty."""
+
+    fit: _Codes
+    train: _Codes
+    test: _Codes
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Hold the outcome of one plan.
+
+    Attributes
+    ----------
+    test : np.ndarray of int [shape=(m,)]
+        Row numbers of the scored clips.
+    scores : np.ndarray [shape=(m, k)]
+    predicted : np.ndarray of int [shape=(m,)]
+    resampled : np.ndarray [shape=(n_resamples,)]
+        Mean AUC under each weighting of the groups.
+    permuted : np.ndarray [shape=(n_permutations,)]
+        Mean AUC of the probe refitted on each permutation of the values.
+    """
+
+    test: _Codes
+    scores: _Array
+    predicted: _Codes
+    resampled: _Array
+    permuted: _Array
+
+
+def make_plans(
+    clips: Clips, *, three_way: bool, n_splits: int, n_repeats: int, rng: np.random.Generator
+) -> list[Plan]:
+    """Return the plans: rotations of a split, repeated, each repeat redrawn."""
+    plans = []
+    n_parts = 3 if three_way else n_splits
+    none = np.zeros(0, dtype=np.intp)
+    for _ in range(n_repeats):
+        rows = np.arange(len(clips.values))
+        strata = np.zeros_like(rows)
+        if clips.strata is not None:
+            rows = equal_mix(clips.values, clips.strata, rng, clips.names)
+            strata = clips.strata
+        part = assign_parts(
+            clips.groups[rows], clips.values[rows], strata[rows], n_parts, rng, clips.names
+        )
+        for k in range(n_parts):
+            test = rows[part == k]
+            if three_way:
+                plans.append(Plan(rows[part == (k + 1) % 3], rows[part == (k + 2) % 3], test))
+            else:
+                plans.append(Plan(none, rows[part != k], test))
+    for plan in plans:
+        for what, rows in (("train", plan.train), ("test", plan.test)):
+            missing = np.setdiff1d(np.arange(len(clips.names)), clips.values[rows])
+            if missing.size:
+                raise DataError(
+                    f"{clips.names[missing[0]]!r} has no clip in the {what} part of a split by "
+                    "group; its groups are too few or too uneven, ask for fewer splits"
+                )
+    return plans
+
+
+def run_plan(
+    clips: Clips,
+    plan: Plan,
+    correct: Callable[[Plan], tuple[_Floats, _Floats]],
+    *,
+    scaled: bool,
+    weights: _Array,
+    permutations: _Codes,
+) -> Scored:
+    """Correct, fit the probe, score the test part, resample it and refit the null.
+
+    Parameters
+    ----------
+    clips : Clips
+    plan : Plan
+    correct : callable
+        Returns the corrected training and test vectors of a plan.
+    scaled : bool
+        Whether every feature is scaled by its spread on the training part,
+        also where all have one unit.
+    weights : np.ndarray [shape=(n_resamples, n_groups)]
+    permutations : np.ndarray of codes [shape=(n_permutations, n)]
+
+    Returns
+    -------
+    Scored
+    """
+    train, test = correct(plan)
+    scale = spread(train) if scaled else feature_scale(train)
+    train, test = train / scale, test / scale
+    probe, k = RidgeProbe(train), len(clips.names)
+    targets = np.equal(clips.values[plan.train][:, None], np.arange(k)).astype(np.float64)
+    own, scores = probe.fit(targets).predict(train), probe.predict(test)
+    positive = targets > 0
+    middle = [(own[p, j].mean() + own[~p, j].mean()) / 2 for j, p in enumerate(positive.T)]
+    values = clips.values[plan.test]
+    resampled = aucs(scores, values, weights[:, clips.groups[plan.test]]).mean(axis=-1)
+    return Scored(
+        plan.test,
+        scores,
+        (scores - middle).argmax(axis=1),
+        resampled,
+        _null(probe, test, permutations[:, plan.train], permutations[:, plan.test], k),
+    )
+
+
+def _null(
+    probe: RidgeProbe, test: _Floats, train_values: _Codes, test_values: _Codes, k: int
+) -> _Array:
+    """Return the mean AUC of the probe refitted on permuted values."""
+    columns = range(k) if k > 2 else range(1)
+    flat = np.ones(len(test))
+    total = np.zeros(len(train_values))
+    for j in columns:
+        scores = probe.fit((train_values == j).T.astype(np.float64)).predict(test)
+        found = [weighted_auc(s, v == j, flat) for s, v in zip(scores.T, test_values)]
+        # A permuted part without one of the values cannot be scored: it is chance.
+        total += np.nan_to_num(np.array(found), nan=0.5)
+    return total / len(columns)
+
+
+def aucs(scores: _Array, values: _Codes, weights: _Array) -> _Array:
+    """Return the one-vs-rest ROC-AUC of each value [shape=(..., k)]."""
+    k = scores.shape[1]
+    # Two values give the same AUC twice, so it is computed once.
+    columns = [weighted_auc(scores[:, j], values == j, weights) for j in range(k if k > 2 else 1)]
+    return np.stack(columns if k > 2 else columns * 2, axis=-1)
+
+
+def permute_values(clips: Clips, n: int, rng: np.random.Generator) -> _Codes:
+    """Return n permutations of the values of all clips [shape=(n, n_clips)].
+
+    Where every group has one value, whole groups swap values, inside their
+    stratum; else single clips do.
+    """
+    strata = np.zeros_like(clips.groups) if clips.strata is None else clips.strata
+    unit, value, stratum = clips.groups, majority(clips.groups, clips.values), strata
+    if (value[clips.groups] == clips.values).all():
+        stratum = majority(clips.groups, np.maximum(strata, 0))
+    else:
+        unit, value = np.arange(len(clips.values)), clips.values
+    order = np.argsort(stratum, kind="stable")
+    permuted = np.empty((n, len(value)), dtype=np.intp)
+    for i in range(n):
+        shuffled = np.lexsort((rng.random(len(value)), stratum))
+        permuted[i, order] = value[shuffled]
+    return permuted[:, unit]

@@ -1,0 +1,203 @@
+"""Sentences about the bias: is it there, and what does it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from biasaudio.report import _numbers as num
+from biasaudio.report._view import ORIGINAL, View
+
+__all__ = [
+    "QUESTIONS",
+    "Finding",
+    "about_bias",
+    "about_cost",
+    "at_mix",
+    "best_mix",
+    "listing",
+    "span",
+]
+
+QUESTIONS = {
+    "bias": "Is the embedding biased?",
+    "cost": "How much does it cost?",
+    "certainty": "How certain is that?",
+    "origin": "Where does it come from?",
+    "corrections": "What does each correction do?",
+    "choice": "What should I use?",
+}
+_MIX = {"equal": "at equal class mix", "raw": "on all clips"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question, and what the numbers say to it.
+
+    Attributes
+    ----------
+    question : str
+        One of the values of `QUESTIONS`.
+    answer : str
+        One plain sentence with numbers and intervals, ASCII but for names.
+    status : str
+        The reading in one to four words, such as 'readable' or 'better'.
+    topic : str
+        What the sentence is about, for example 'domain', 'genre', 'drop'.
+    embedding, method : str
+        Whom it is about; empty where it is about the whole audit.
+    """
+
+    question: str
+    answer: str
+    status: str
+    topic: str
+    embedding: str = ""
+    method: str = ""
+
+
+def listing(names: Iterable[str]) -> str:
+    """Return ``a, b and c``."""
+    *first, last = list(names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def span(low: float, high: float) -> str:
+    """Return ``3.1 to 9.2 points``, or one number if both print alike."""
+    ends = list(dict.fromkeys([num.points(low, sign=False), num.points(high, sign=False)]))
+    return f"{' to '.join(ends)} points"
+
+
+def best_mix(row: pd.Series[Any]) -> str:
+    """Return 'equal', or 'raw' where the equal class mix was not probed."""
+    return "raw" if math.isnan(row["auc_equal"]) else "equal"
+
+
+def at_mix(row: pd.Series[Any], mix: str) -> pd.Series[Any]:
+    """Return auc, low, high, p_value, n and n_groups of one mix."""
+    end = f"_{mix}"
+    return pd.Series({str(k)[: -len(end)]: v for k, v in row.items() if str(k).endswith(end)})
+
+
+def _evidence(side: pd.Series[Any]) -> str:
+    return (
+        f"ROC-AUC {num.auc(side['auc'])} {num.interval(side['low'], side['high'])}".strip()
+        + f", chance 0.5, {num.p_value(side['p_value'])}, {num.count(side['n'], 'clip')} "
+        f"in {num.count(side['n_groups'], 'group')}"
+    )
+
+
+def _reading(side: pd.Series[Any]) -> str:
+    found = num.readable(side)
+    return {True: "readable", False: "not readable", None: "not settled"}[found]
+
+
+def _probe_sentence(name: str, what: str, side: pd.Series[Any], mix: str) -> str:
+    words = {
+        "readable": f"can be read from {name}",
+        "not readable": f"cannot be told from chance in {name}",
+        "not settled": f"may or may not be readable from {name}, as interval and "
+        "permutation test do not agree or are not known",
+    }[_reading(side)]
+    return f"{what} {words}{mix}: {_evidence(side)}."
+
+
+def _many_sets(name: str, rows: pd.DataFrame) -> Finding:
+    sides = [at_mix(row, best_mix(row)) for _, row in rows.iterrows()]
+    n_readable = sum(_reading(side) == "readable" for side in sides)
+    top = max(range(len(sides)), key=lambda i: sides[i]["auc"])
+    where = listing(rows["datasets"].iloc[top].split(" + "))
+    status = "readable" if n_readable else "not readable"
+    if not n_readable and any(_reading(side) != status for side in sides):
+        status = "not settled"
+    lowest = num.auc(min(side["auc"] for side in sides))
+    answer = (
+        f"The dataset can be read from {name} in {n_readable} of {len(sides)} sets of datasets "
+        f"(ROC-AUC from {lowest}); the most from {where}: {_evidence(sides[top])}."
+    )
+    return Finding(QUESTIONS["bias"], answer, status, "domain", name)
+
+
+def _genre(view: View) -> list[Finding]:
+    found = []
+    for _, row in num.leakage(view, "genre", design="cross-fit").iterrows():
+        if row["method"] == ORIGINAL:
+            mix = "raw" if math.isnan(row["auc_equal"]) else "equal"
+            side, where = at_mix(row, mix), f" ({listing(row['datasets'].split(' + '))})"
+            answer = _probe_sentence(row["embedding"], "Genre", side, where)
+            found.append(
+                Finding(QUESTIONS["bias"], answer, _reading(side), "genre", row["embedding"])
+            )
+    return found
+
+
+def about_bias(view: View) -> list[Finding]:
+    """Say whether dataset and genre can be read from each embedding."""
+    table = num.leakage(view, design="cross-fit")
+    table = table[table["method"] == ORIGINAL]
+    found = []
+    for name, rows in table.groupby("embedding", sort=False):
+        if len(rows) > 2:
+            found.append(_many_sets(str(name), rows))
+            continue
+        for _, row in rows.iterrows():
+            mix = best_mix(row)
+            side, members = at_mix(row, mix), listing(row["datasets"].split(" + "))
+            what = f"The dataset ({members})"
+            answer = _probe_sentence(str(name), what, side, f" {_MIX[mix]}")
+            found.append(Finding(QUESTIONS["bias"], answer, _reading(side), "domain", str(name)))
+    if not found:
+        alone = len(view.datasets) == 1
+        why = "a single dataset has none to be told from" if alone else "no probe was run"
+        answer = f"Whether the dataset can be read was not measured: {why}."
+        found.append(Finding(QUESTIONS["bias"], answer, num.UNKNOWN, "domain"))
+    return found + _genre(view)
+
+
+def _drop_status(row: pd.Series[Any]) -> str:
+    if row["p_sign"] < num.LEVEL:
+        return "drop" if row["drop"] > 0 else "gain"
+    return "not settled"
+
+
+def _one_drop(row: pd.Series[Any]) -> str:
+    verb = "costs" if row["drop"] >= 0 else "gains"
+    few = "; too few classes for that test to tell" if row["n_labels"] < 6 else ""
+    return (
+        f"With {row['embedding']}, training on {row['train_set']} instead of {row['test_set']} "
+        f"{verb} {span(abs(row['drop']), abs(row['drop']))} of mean ROC-AUC on the test clips of "
+        f"{row['test_set']} ({num.auc(row['within'])} to {num.auc(row['cross'])}; lower in "
+        f"{row['n_down']} of {num.count(row['n_labels'], 'class', 'classes')}, "
+        f"sign test {num.p_value(row['p_sign'])}{few})."
+    )
+
+
+def about_cost(view: View) -> list[Finding]:
+    """Say what training on another dataset costs, uncorrected."""
+    found = []
+    for name, rows in num.drops(view).groupby("embedding", sort=False):
+        statuses = [_drop_status(row) for _, row in rows.iterrows()]
+        if len(rows) <= 2:
+            sentences = [_one_drop(row) for _, row in rows.iterrows()]
+        else:
+            top = num.largest(rows, "drop")
+            sentences = [
+                f"With {name}, training on another dataset costs "
+                f"{span(rows['drop'].min(), rows['drop'].max())} of mean ROC-AUC over "
+                f"{len(rows)} train and test pairs, most from {top['train_set']} to "
+                f"{top['test_set']} ({num.auc(top['within'])} to {num.auc(top['cross'])}); the "
+                f"drop passes a sign test over classes in {statuses.count('drop')} of them."
+            ]
+            statuses = ["drop" if "drop" in statuses else "not settled"]
+        found += [
+            Finding(QUESTIONS["cost"], text, status, "drop", str(name))
+            for text, status in zip(sentences, statuses, strict=True)
+        ]
+    if not found:
+        answer = "What training on another dataset costs was not measured in this audit."
+        found.append(Finding(QUESTIONS["cost"], answer, num.UNKNOWN, "drop"))
+    return found

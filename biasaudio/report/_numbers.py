@@ -1,0 +1,235 @@
+"""The numbers that the report derives, and how a number is written."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from biasaudio.report._view import ORIGINAL, View
+
+__all__ = [
+    "BETTER",
+    "LEVEL",
+    "NEAR_EMPTY",
+    "SAME",
+    "UNKNOWN",
+    "WORSE",
+    "auc",
+    "changes",
+    "class_drops",
+    "count",
+    "drops",
+    "interval",
+    "largest",
+    "leakage",
+    "near_empty",
+    "p_value",
+    "points",
+    "readable",
+    "share",
+    "sign_test",
+]
+
+LEVEL = 0.05
+NEAR_EMPTY = 10
+# Shares of a drop smaller than one point are ratios of two noises.
+_SMALLEST_DROP = 0.01
+BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "no measurable change", "not known"
+
+
+def auc(value: float) -> str:
+    """Return a ROC-AUC with three decimals."""
+    return "not known" if math.isnan(value) else f"{value:.3f}"
+
+
+def interval(low: float, high: float) -> str:
+    """Return ``[low, high]`` of a ROC-AUC, empty where it is not known."""
+    return "" if math.isnan(low + high) else f"[{low:.3f}, {high:.3f}]"
+
+
+def points(value: float, *, sign: bool = True) -> str:
+    """Return a difference of ROC-AUC in points (hundredths)."""
+    if math.isnan(value):
+        return "not known"
+    scaled = 100 * value
+    # One decimal, but two where one would print a change as no change at all.
+    digits = 2 if 0.005 <= abs(scaled) < 0.05 else 1
+    scaled = round(scaled, digits) + 0.0
+    return f"{scaled:{'+' if sign and scaled else ''}.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """Return ``p = 0.004``, or ``p < 0.001``, or ``p not known``."""
+    if math.isnan(value):
+        return "p not known"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.{2 if value >= 0.1 else 3}f}"
+
+
+def share(value: float) -> str:
+    """Return a share in whole percent."""
+    return "not known" if math.isnan(value) else f"{value:.0%}"
+
+
+def largest(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """Return the row with the largest known number in a column."""
+    return rows.iloc[int(np.nanargmax(rows[column].to_numpy(dtype=float)))]
+
+
+def count(value: float, one: str, many: str | None = None) -> str:
+    """Return ``1,200 clips``, with the singular for one."""
+    if math.isnan(value):
+        return f"an unknown number of {many or one + 's'}"
+    return f"{int(value):,} {one if int(value) == 1 else many or one + 's'}"
+
+
+def readable(row: pd.Series[Any]) -> bool | None:
+    """Return whether a probe beats chance; None where that is not settled.
+
+    Interval and permutation test must agree.  Where one of them is not known
+    the other decides, and where none is known nothing is claimed.
+    """
+    votes = []
+    if not math.isnan(row["low"] + row["high"]):
+        if row["high"] < 0.5:
+            return None
+        votes.append(bool(row["low"] > 0.5))
+    if not math.isnan(row["p_value"]):
+        votes.append(bool(row["p_value"] < LEVEL))
+    return votes[0] if len(set(votes)) == 1 else None
+
+
+def sign_test(n_down: int, n_up: int) -> float:
+    """Return the two-sided exact p of a sign test; NaN without any sign."""
+    n = n_down + n_up
+    if not n:
+        return math.nan
+    tail: float = sum(math.comb(n, k) for k in range(min(n_down, n_up) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def near_empty(n_positive: float) -> str:
+    """Return '', 'near-empty' or 'empty' for a number of positives."""
+    if not n_positive > 0:
+        return "empty"
+    return "near-empty" if n_positive < NEAR_EMPTY else ""
+
+
+def leakage(view: View, probe: str = "domain", *, design: str = "three-way") -> pd.DataFrame:
+    """Return a row an embedding, set of datasets and method, raw and equal mix.
+
+    Parameters
+    ----------
+    view : View
+    probe : {'domain', 'genre'}
+    design : {'three-way', 'cross-fit'}
+        The design taken where it exists; else the other one, for all methods
+        of an embedding and set alike, so that only like is compared with like.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns embedding, datasets, method, design and, with suffix ``_raw``
+        and ``_equal``, auc, low, high, p_value, n, n_groups.
+    """
+    keys = ["embedding", "datasets", "method"]
+    values = ["auc", "low", "high", "p_value", "n", "n_groups"]
+    rows = view.probes[view.probes["probe"] == probe]
+    parts = []
+    for _, part in rows.groupby(keys[:2], sort=False):
+        found = set(part["design"])
+        chosen = design if design in found else next(iter(part["design"]))
+        parts.append(part[part["design"] == chosen].drop_duplicates([*keys, "mix"]))
+    table = pd.concat(parts) if parts else rows
+    base = table[[*keys, "design"]].drop_duplicates(keys)
+    for mix in ("raw", "equal"):
+        side = table.loc[table["mix"] == mix, [*keys, *values]]
+        base = base.merge(side.rename(columns={v: f"{v}_{mix}" for v in values}), how="left")
+    order = {name: i for i, name in enumerate(view.used_methods)}
+    rank = base["method"].map(order).astype(float)
+    return base.loc[rank.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def class_drops(view: View) -> pd.DataFrame:
+    """Return for each label what is lost by training on another dataset.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns embedding, train_set, test_set, instrument, method, mode,
+        within, cross, drop.  `within` is the uncorrected classifier trained on
+        the dataset that it is tested on; `drop` = within - cross.
+    """
+    on = ["embedding", "test_set", "instrument"]
+    rows = view.transfer.drop_duplicates([*on, "train_set", "method", "mode"])
+    rows = rows[(rows["method"] != ORIGINAL) | ~rows.duplicated([*on, "train_set", "method"])]
+    same = rows["train_set"] == rows["test_set"]
+    within = rows.loc[same & (rows["method"] == ORIGINAL), [*on, "roc_auc"]]
+    cross = rows.loc[~same, [*on, "train_set", "method", "mode", "roc_auc"]]
+    table = cross.rename(columns={"roc_auc": "cross"}).merge(
+        within.rename(columns={"roc_auc": "within"}), on=on, how="left"
+    )
+    table["drop"] = table["within"] - table["cross"]
+    return table
+
+
+def drops(view: View) -> pd.DataFrame:
+    """Return the uncorrected transfer drop of each pair, mean over labels.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns embedding, train_set, test_set, within, cross, drop, n_labels,
+        n_down (labels that lose), p_sign, worst (label), worst_drop.
+    """
+    table = class_drops(view)
+    table = table[(table["method"] == ORIGINAL) & table["drop"].notna()]
+    keys = ["embedding", "train_set", "test_set"]
+    found: list[dict[str, Any]] = []
+    for key, part in table.groupby(keys, sort=False):
+        names = {name: str(value) for name, value in zip(keys, key, strict=True)}
+        down, up = int((part["drop"] > 0).sum()), int((part["drop"] < 0).sum())
+        worst = largest(part, "drop")
+        found.append(
+            {
+                **names,
+                **{name: part[name].mean() for name in ("within", "cross", "drop")},
+                "n_labels": len(part),
+                "n_down": down,
+                "p_sign": sign_test(down, up),
+                "worst": worst["instrument"],
+                "worst_drop": worst["drop"],
+            }
+        )
+    columns = ["within", "cross", "drop", "n_labels", "n_down", "p_sign", "worst", "worst_drop"]
+    return pd.DataFrame(found, columns=[*keys, *columns])
+
+
+def changes(view: View) -> pd.DataFrame:
+    """Return the paired changes between different datasets, read strictly.
+
+    A change is 'better' or 'worse' only if its interval leaves out zero and
+    its Holm-adjusted p is below 0.05.
+
+    Returns
+    -------
+    pd.DataFrame
+        The columns of `comparisons` plus reading and recovered, the share of
+        the uncorrected drop that the method takes back (NaN where the drop is
+        below one point or not known).
+    """
+    rows = view.comparisons
+    rows = rows[(rows["train_set"] != rows["test_set"]) & (rows["method"] != ORIGINAL)].copy()
+    covers = (rows["low"] <= 0) & (rows["high"] >= 0)
+    unsure = rows["p_holm"] >= LEVEL
+    unknown = rows[["delta", "low", "high"]].isna().any(axis=1)
+    side = np.where(rows["delta"] > 0, BETTER, WORSE)
+    reading = np.where(unknown, UNKNOWN, np.where(covers | unsure, SAME, side))
+    rows["reading"] = pd.Series(reading, index=rows.index, dtype=object)
+    keys = ["embedding", "train_set", "test_set"]
+    rows = rows.merge(drops(view)[[*keys, "drop"]], on=keys, how="left")
+    drop = pd.to_numeric(rows["drop"], errors="coerce")
+    rows["recovered"] = rows["delta"] / drop.where(drop >= _SMALLEST_DROP)
+    return rows

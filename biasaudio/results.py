@@ -1,0 +1,322 @@
+"""The result of an audit: tidy tables, saved and loaded without loss."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from biasaudio._validation import did_you_mean
+from biasaudio.errors import BiasAudioError, DataError, ParameterError
+
+__all__ = ["TABLES", "AuditResult", "write_text"]
+
+FORMAT, VERSION = "biasaudio-audit", 1
+_PROBE_KEYS = {
+    "embedding": str,
+    "probe": str,
+    "datasets": str,
+    "design": str,
+    "mix": str,
+    "method": str,
+    "kind": str,
+}
+TABLES: Mapping[str, Mapping[str, type]] = {
+    "probes": _PROBE_KEYS
+    | {
+        "auc": float,
+        "low": float,
+        "high": float,
+        "balanced_accuracy": float,
+        "chance_accuracy": float,
+        "p_value": float,
+        "n": int,
+        "n_groups": int,
+        "n_classes": int,
+    },
+    "probe_values": _PROBE_KEYS | {"value": str, "n": int, "auc": float, "recall": float},
+    "transfer": {
+        "instrument": str,
+        "train_set": str,
+        "test_set": str,
+        "precision": float,
+        "recall": float,
+        "f1-score": float,
+        "support": float,
+        "accuracy": float,
+        "roc_auc": float,
+        "ap": float,
+        "embedding": str,
+        "method": str,
+        "mode": str,
+        "prevalence": float,
+        "n_train": int,
+        "n_test": int,
+        "C": float,
+        "constant": bool,
+    },
+    "comparisons": {
+        "embedding": str,
+        "method": str,
+        "mode": str,
+        "train_set": str,
+        "test_set": str,
+        "n_labels": int,
+        "before": float,
+        "after": float,
+        "delta": float,
+        "low": float,
+        "high": float,
+        "p_value": float,
+        "p_holm": float,
+        "n_groups": int,
+        "verdict": str,
+    },
+    "distribution": {
+        "dataset": str,
+        "genre": str,
+        "label": str,
+        "n_annotated": int,
+        "n_positive": int,
+        "note": str,
+    },
+    "dropped": {"dataset": str, "reason": str, "n": int, "examples": str},
+    "methods": {
+        "method": str,
+        "title": str,
+        "family": str,
+        "explanation": str,
+        "reference": str,
+        "needs": str,
+        "sees_source_labels": bool,
+        "sees_target_clips": bool,
+        "sees_target_labels": bool,
+        "domain_at_transform": bool,
+    },
+}
+
+
+def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the rows as the table of this name, columns and types as in `TABLES`."""
+    columns = TABLES[name]
+    data = {key: [kind(row[key]) for row in rows] for key, kind in columns.items()}
+    dtypes = {str: "object", float: "float64", int: "int64", bool: "bool"}
+    return pd.DataFrame(
+        {key: pd.Series(values, dtype=dtypes[columns[key]]) for key, values in data.items()},
+        columns=list(columns),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class AuditResult:
+    """Hold everything an audit found, as tidy tables.
+
+    Attributes
+    ----------
+    probes : pd.DataFrame
+        One row a probe: ROC-AUC with interval, p-value and n.
+    probe_values : pd.DataFrame
+        One row a probe and domain (or genre).
+    transfer : pd.DataFrame
+        One row a (label, train set, test set, embedding, method, mode).
+    comparisons : pd.DataFrame
+        One row a (embedding, method, mode, train set, test set): before,
+        after, the difference with interval and p-values.
+    distribution : pd.DataFrame
+        One row a (dataset, genre, label), empty cells included.
+    dropped : pd.DataFrame
+        Clips left out: dataset, reason, number, examples.
+    methods : pd.DataFrame
+        Method cards.
+    meta : dict
+        Protocol, seed, versions, file hashes, warnings, ...
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import biasaudio
+    >>> from biasaudio.datasets.synthetic import make_domains
+    >>> table, _ = make_domains(n=300, d=8, n_labels=2, random_state=0)
+    >>> result = biasaudio.audit(table, methods=["leace"], n_permutations=20, n_resamples=50)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     AuditResult.load(result.save(folder)) == result
+    True
+    """
+
+    probes: pd.DataFrame
+    probe_values: pd.DataFrame
+    transfer: pd.DataFrame
+    comparisons: pd.DataFrame
+    distribution: pd.DataFrame
+    dropped: pd.DataFrame
+    methods: pd.DataFrame
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_rows(
+        cls, rows: Mapping[str, Sequence[Mapping[str, Any]]], meta: dict[str, Any]
+    ) -> AuditResult:
+        """Return the result with these rows for each table of `TABLES`."""
+        return cls(**{name: make_table(name, rows.get(name, ())) for name in TABLES}, meta=meta)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the report, the tables and the figures.
+
+        Parameters
+        ----------
+        folder : path-like
+            Created where it is missing.  Gets ``report.html``,
+            ``audit.json``, ``transfer.csv``, ``probes.csv``,
+            ``comparisons.csv`` and ``figures/*.svg``.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        ParameterError
+            If ``folder`` is a file.
+        """
+        from biasaudio.report import save_figures
+
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ParameterError(f"{folder} is a file; give a folder to write the audit to")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "audit.json", self.to_json())
+        for name in ("transfer", "probes", "comparisons"):
+            write_text(folder / f"{name}.csv", getattr(self, name).to_csv(index=False))
+        save_figures(self, folder / "figures")
+        self.to_html(folder / "report.html")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> AuditResult:
+        """Read a saved audit back.
+
+        Parameters
+        ----------
+        folder : path-like
+            As given to `save`, or its ``audit.json``.
+
+        Returns
+        -------
+        AuditResult
+            Equal to the one that was saved.
+
+        Raises
+        ------
+        DataError
+            If there is no audit, or it is not one of ours.
+        """
+        path = Path(folder)
+        path = path / "audit.json" if path.is_dir() else path
+        if not path.is_file():
+            raise DataError(f"{path} does not exist; give the folder that an audit was written to")
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            seen = raw.get("format"), raw.get("version")
+            if seen != (FORMAT, VERSION):
+                raise DataError(
+                    f"{path} says format, version = {seen}, and this version reads "
+                    f"{(FORMAT, VERSION)}; run the audit again"
+                )
+            rows = {
+                name: [dict(zip(table["columns"], row)) for row in table["rows"]]
+                for name, table in raw["tables"].items()
+            }
+            for name, columns in TABLES.items():
+                for row in rows[name]:
+                    row |= {k: float("nan") for k in columns if row[k] is None}
+            return cls.from_rows(rows, raw["meta"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, BiasAudioError):
+                raise
+            raise DataError(f"{path} is not an audit ({error}); run the audit again") from error
+
+    def to_json(self) -> str:
+        """Return the result as strict JSON; NaN is null."""
+        tables = {
+            name: {
+                "columns": list(columns),
+                "rows": [
+                    [None if value != value else value for value in row]
+                    for row in getattr(self, name)[list(columns)].values.tolist()
+                ],
+            }
+            for name, columns in TABLES.items()
+        }
+        document = {"format": FORMAT, "version": VERSION, "meta": self.meta, "tables": tables}
+        return json.dumps(document, indent=1, allow_nan=False, sort_keys=True)
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as one self-contained page; return its path."""
+        from biasaudio.report import write_html
+
+        path = Path(path)
+        write_html(self, path)
+        return path
+
+    @property
+    def plot(self) -> _Plots:
+        """The figures of the report: ``result.plot.leakage()`` and so on."""
+        return _Plots(self)
+
+    def summary(self) -> str:
+        """Return the verdict in a few lines of text."""
+        from biasaudio.report import summary
+
+        return summary(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all tables and the provenance are the same."""
+        if not isinstance(other, AuditResult):
+            return NotImplemented
+        same = (getattr(self, name).equals(getattr(other, name)) for name in TABLES)
+        return self.meta == other.meta and all(same)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Return the sizes of the tables."""
+        sizes = (f"{f.name}: {len(getattr(self, f.name))}" for f in fields(self) if f.name in TABLES)
+        return f"AuditResult({', '.join(sizes)} rows)"
+
+    def _repr_html_(self) -> str:
+        from biasaudio.report import notebook_html
+
+        return notebook_html(self)
+
+
+class _Plots:
+    """Give each figure as a method, so that tab completion lists them."""
+
+    def __init__(self, result: AuditResult) -> None:
+        self._result = result
+
+    def __dir__(self) -> list[str]:
+        from biasaudio.report import FIGURES
+
+        return sorted(FIGURES)
+
+    def __getattr__(self, name: str) -> Callable[[], Any]:
+        from biasaudio.report import FIGURES
+
+        if name not in FIGURES:
+            hint = did_you_mean(name, FIGURES)
+            raise AttributeError(f"no figure {name!r}; there are {', '.join(sorted(FIGURES))}{hint}")
+        return lambda: FIGURES[name](self._result)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,218 @@
+"""Bring npz, csv and parquet files into a store."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from biasaudio._validation import check_choice, did_you_mean, name_some
+from biasaudio.errors import DataError, ParameterError
+from biasaudio.store.writer import import_arrays
+
+__all__ = ["import_file"]
+
+FIELDS = ("clip", "dataset", "label", "group", "genre", "split")
+SUFFIXES = (".npz", ".csv", ".parquet")
+BLANKS = ["", "NA", "NaN", "nan", "null"]
+
+
+def import_file(
+    store: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    embedding: str | None = None,
+    overwrite: bool = False,
+    columns: Mapping[str, str] | None = None,
+) -> Path:
+    """Add the vectors of an npz, csv or parquet file to a store.
+
+    Parameters
+    ----------
+    store : path-like
+        An HDF5 file or a folder; see `import_arrays`.
+    source : path-like
+        ``.npz``: arrays ``X`` (n, d) and ``clip`` (n,), and any of ``label``,
+        ``dataset``, ``group``, ``genre`` and ``split`` of the same length; where
+        there are ``frames`` and ``frame_clip`` (the row of ``clip`` of each
+        frame), they take the place of X.  ``.csv``, ``.parquet``: the same
+        columns, ``clip`` or ``clip_id``, and one column a feature: ``f0``,
+        ``f1``, ... if there are such, else all other numeric columns.
+    dataset : str, optional
+        Default: the ``dataset`` column, else the name of the file.
+    embedding : str, optional
+        Default: ``"embedding"``.
+    overwrite : bool
+        Replace the embedding where it exists.
+    columns : mapping of str to str, optional
+        Where the file calls something otherwise, such as
+        ``{"group": "song_id"}``.
+
+    Returns
+    -------
+    Path
+        Of the store.
+
+    Raises
+    ------
+    ParameterError
+        If the file is of another kind, or ``columns`` is not right.
+    DataError
+        If the file is missing, empty, damaged, or without what is needed.
+    StoreError
+        If the store cannot be written.
+
+    See Also
+    --------
+    import_arrays : The same from arrays, also with several labels a clip.
+    """
+    source = Path(source)
+    suffix = source.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ParameterError(
+            f"{source} ends in {suffix!r}; give a file that ends in {', '.join(SUFFIXES)}"
+        )
+    names = _field_names(columns)
+    if not source.is_file():
+        raise DataError(f"{source} is not a file that is there; check the path")
+    if source.stat().st_size == 0:
+        raise DataError(f"{source} is empty (0 bytes); write it again")
+    read = _read_npz if suffix == ".npz" else _read_table
+    arrays = read(source, names)
+    if dataset is not None or "dataset" not in arrays:
+        arrays["dataset"] = source.stem if dataset is None else dataset
+    X, clip = arrays.pop("X"), arrays.pop("clip")
+    embedding = "embedding" if embedding is None else embedding
+    return import_arrays(store, X, clip, embedding=embedding, overwrite=overwrite, **arrays)
+
+
+def _field_names(columns: Mapping[str, str] | None) -> dict[str, str]:
+    columns = {} if columns is None else dict(columns)
+    for field in columns:
+        check_choice(field, "columns", FIELDS)
+    return columns
+
+
+def _named(source: Path, there: list[str], names: Mapping[str, str]) -> dict[str, str]:
+    """Return which of the fields is there under which name."""
+    for field, name in names.items():
+        if name not in there:
+            raise ParameterError(
+                f"columns names {name!r} for {field}, which is not in {source}; "
+                f"choose from {name_some(there, 10)}{did_you_mean(name, there)}"
+            )
+    found = {field: field for field in FIELDS if field in there} | dict(names)
+    if "clip" not in found and "clip_id" in there:
+        found["clip"] = "clip_id"
+    if "clip" not in found:
+        raise DataError(
+            f"{source} has no 'clip' or 'clip_id', only {name_some(there, 10)}; add the id of each "
+            "clip, or say which it is with columns={'clip': ...}"
+        )
+    return found
+
+
+def _read_npz(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    if not zipfile.is_zipfile(source):
+        raise DataError(f"{source} is not an npz file, or is cut off; save it with numpy.savez")
+    try:
+        opened = np.load(source, allow_pickle=False)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{source} is damaged ({error}); save it again") from error
+    with opened as archive:
+        there = list(archive.files)
+        found = _named(source, there, names)
+        arrays = {field: _member(archive, name, source) for field, name in found.items()}
+        has_frames = [name in there for name in ("frames", "frame_clip")]
+        if all(has_frames):
+            arrays["X"] = _member(archive, "frames", source)
+            arrays["frame_clip"] = _member(archive, "frame_clip", source)
+        elif any(has_frames):
+            raise DataError(
+                f"{source} has only one of 'frames' and 'frame_clip'; give both, or none and 'X'"
+            )
+        elif "X" in there:
+            arrays["X"] = _member(archive, "X", source)
+        else:
+            raise DataError(
+                f"{source} has no 'X', only {name_some(there, 10)}; add the vectors as 'X' (n, d)"
+            )
+    return arrays
+
+
+def _member(archive: Any, name: str, source: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = archive[name]
+    except ValueError as error:
+        if "pickle" in str(error):
+            raise DataError(
+                f"{source}: {name!r} is an object array, which needs pickled code to be run; "
+                f"save {name}.astype(str) or numbers"
+            ) from None
+        raise DataError(f"{source}: {name!r} is damaged ({error}); save it again") from error
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{source}: {name!r} is damaged ({error}); save it again") from error
+    return array
+
+
+def _read_table(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    frame = _read_frame(source, names)
+    found = _named(source, list(frame.columns), names)
+    # An index that pandas wrote along would be a feature that gives the order away.
+    taken = {*found.values(), *FIELDS, "clip_id"}
+    others = [
+        name for name in frame.columns if name not in taken and not name.startswith("Unnamed:")
+    ]
+    numbered = [name for name in others if re.fullmatch(r"f\d+", name)]
+    features = sorted(numbered, key=lambda name: int(name[1:])) or [
+        name for name in others if _is_number(frame[name])
+    ]
+    wrong = [name for name in features if not _is_number(frame[name])]
+    if wrong or not features:
+        what = f"text in {name_some(wrong)}" if wrong else f"only {name_some(frame.columns, 10)}"
+        raise DataError(
+            f"{source} has no vectors: it has {what}; give one numeric column a feature, best "
+            "called f0, f1, ..."
+        )
+    arrays: dict[str, Any] = {field: frame[name].to_numpy(object) for field, name in found.items()}
+    arrays["X"] = frame[features].to_numpy(np.float64, na_value=np.nan)
+    return arrays
+
+
+def _read_frame(source: Path, names: Mapping[str, str]) -> pd.DataFrame:
+    texts = {*FIELDS, "clip_id", *names.values()}
+    try:
+        if source.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(source)
+        else:
+            header = list(pd.read_csv(source, nrows=0).columns)
+            # A clip may be called 007 or NA: such a name is text and not blank.
+            frame = pd.read_csv(
+                source,
+                dtype={name: str for name in header if name in texts},
+                keep_default_na=False,
+                na_values={name: BLANKS for name in header if name not in texts},
+            )
+    except ImportError:
+        raise DataError(
+            f"{source} needs pyarrow; run 'python -m pip install pyarrow', or save it as csv"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        text = " ".join(str(error).split())
+        raise DataError(f"{source} cannot be read ({text}); save it again") from error
+    if frame.empty:
+        raise DataError(f"{source} has no rows; give at least one clip")
+    return frame.rename(columns=str)
+
+
+def _is_number(column: pd.Series[Any]) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))

@@ -1,0 +1,297 @@
+"""Write vectors and clip tables to a store, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from biasaudio._validation import check_features, name_some
+from biasaudio.datasets.table import ClipTable
+from biasaudio.errors import DataError, ParameterError, StoreError
+from biasaudio.store.clips import encode, merge_clips, read_clips, write_clips
+from biasaudio.store.frames import open_frames
+from biasaudio.store.pooling import rows_not_finite
+from biasaudio.store.schema import (
+    FEATURES,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    KEYS,
+    PARTIAL,
+    SUFFIXES,
+    check_name,
+    index_files,
+    list_files,
+    open_store_file,
+    target_file,
+)
+
+__all__ = ["import_arrays"]
+
+# Chunks of 256 kB fit the chunk cache of every HDF5 version many times.
+CHUNK_VALUES = 2**16
+BLOCK_VALUES = 2**21
+
+
+def import_arrays(
+    path: str | os.PathLike[str],
+    X: ArrayLike,
+    clip: ArrayLike,
+    *,
+    dataset: str | ArrayLike,
+    embedding: str = "embedding",
+    split: str | ArrayLike = "",
+    genre: str | ArrayLike = "",
+    group: str | ArrayLike = "",
+    label: ArrayLike | None = None,
+    labels: pd.DataFrame | Mapping[str, ArrayLike] | None = None,
+    mask: pd.DataFrame | Mapping[str, ArrayLike] | None = None,
+    frame_clip: ArrayLike | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Add the vectors of one embedding to a store, and what the clips are.
+
+    Parameters
+    ----------
+    path : path-like
+        An HDF5 file (``.h5``, ``.hdf5``; copied, extended and replaced, so the
+        old file stays whole until the new one is), else a folder, to which one
+        file a dataset is added.
+    X : array_like [shape=(n_clips, d) or (n_frames, d)]
+        Vectors, stored as float32.
+    clip : array_like of str [shape=(n_clips,)]
+        Ids of the clips, unique within a dataset.
+    dataset : str or array_like of str [shape=(n_clips,)]
+        Several datasets become several groups.
+    embedding : str
+        The name of the embedding.
+    split, genre, group, label, labels, mask
+        What is known of the clips; see `ClipTable.from_columns`.
+    frame_clip : array_like of int [shape=(n_frames,)], optional
+        If given, X holds frames, and this is the row of ``clip`` of each.
+    overwrite : bool
+        Replace the embedding where it exists, and let what is said of a clip
+        here replace what the store says.
+
+    Returns
+    -------
+    Path
+        Of the store.
+
+    Raises
+    ------
+    ParameterError
+        If the embedding exists and ``overwrite`` is False, or a name is not
+        allowed.
+    DataError
+        If lengths differ, ids are repeated, vectors have NaN or Inf, clips
+        have no frames, or the clips contradict the store.
+    StoreError
+        If the file that is there is not a store, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = import_arrays(folder + "/demo.h5", [[1.0], [2.0]], ["a", "b"], dataset="demo")
+    ...     path.name
+    'demo.h5'
+    """
+    path = Path(path)
+    check_name(embedding, "embedding")
+    clips = ClipTable.from_columns(
+        clip, dataset, split=split, genre=genre, group=group, label=label, labels=labels, mask=mask
+    )
+    for name in clips.datasets:
+        check_name(name, "dataset")
+    vectors, owner = _check_vectors(X, clips, frame_clip)
+    keys = encode(clips.clip_id)
+    index = _existing(path)
+    for pair in ((name, embedding) for name in clips.datasets):
+        if pair in index and not overwrite:
+            raise ParameterError(
+                f"embedding {embedding!r} of dataset {pair[0]!r} is already in {index[pair]}; "
+                "choose another name, or pass overwrite=True to replace it"
+            )
+    targets, tables = {}, {}
+    for name in clips.datasets:
+        targets[name] = index.get((name, embedding)) or target_file(path, name, embedding)
+        if (name, embedding) not in index and targets[name].exists():
+            _check_room(targets[name], name, embedding)
+        new = clips.select(clips.dataset == name)
+        tables[name] = _merge_stored(index, (name, embedding), targets[name], new, overwrite)
+    with _replacing(targets.values()) as partials:
+        for name, target in targets.items():
+            rows = np.flatnonzero((clips.dataset == name)[owner])
+            with h5py.File(partials[target], "a") as handle:
+                handle.attrs["format"] = np.bytes_(FORMAT_NAME)
+                handle.attrs["format_version"] = FORMAT_VERSION
+                _write_vectors(handle, name, embedding, vectors, rows, keys[owner[rows]])
+                write_clips(handle, name, tables[name])
+    return path
+
+
+def _check_vectors(
+    X: ArrayLike, clips: ClipTable, frame_clip: ArrayLike | None
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    array = np.asarray(X)
+    owner = np.arange(len(clips)) if frame_clip is None else _check_owner(frame_clip, clips)
+    if array.ndim == 2 and len(array) != len(owner):
+        what, way = ("clip ids", "a clip, or frames with frame_clip")
+        if frame_clip is not None:
+            what, way = ("values of frame_clip", "a value of frame_clip")
+        raise DataError(
+            f"X has {len(array)} rows, but there are {len(owner)} {what}; give one row {way}"
+        )
+    if array.dtype.kind in "fiub":
+        # float64 beyond the range of float32 becomes Inf, which is named below.
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32, copy=False)
+        bad = np.unique(owner[rows_not_finite(array)]) if array.ndim == 2 else owner[:0]
+        if bad.size:
+            raise DataError(
+                f"X has NaN or Inf in {bad.size} of {len(clips)} clips: "
+                f"{name_some(clips.clip_id[bad])}; remove these clips or compute them again"
+            )
+    return check_features(array).astype(np.float32, copy=False), owner
+
+
+def _check_owner(frame_clip: ArrayLike, clips: ClipTable) -> NDArray[np.intp]:
+    owner = np.asarray(frame_clip)
+    n = len(clips)
+    if owner.ndim != 1 or owner.dtype.kind not in "iu":
+        raise DataError(
+            f"frame_clip has shape {owner.shape} and dtype {owner.dtype}; "
+            "give one whole number a frame, the row of its clip"
+        )
+    outside = owner[(owner < 0) | (owner >= n)]
+    if outside.size:
+        raise DataError(
+            f"frame_clip holds {outside[0]}, but there are {n} clips; give rows from 0 to {n - 1}"
+        )
+    without = clips.clip_id[np.bincount(owner.astype(np.intp), minlength=n) == 0]
+    if without.size:
+        raise DataError(
+            f"{without.size} clip(s) have no frame: {name_some(without)}; "
+            "remove these clips or add their frames"
+        )
+    return owner.astype(np.intp)
+
+
+def _existing(path: Path) -> dict[tuple[str, str], Path]:
+    if not path.exists():
+        return {}
+    is_new = path.is_dir() and not any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+    return {} if is_new else index_files(list_files(path))
+
+
+def _check_room(target: Path, dataset: str, embedding: str) -> None:
+    with open_store_file(target) as handle:
+        found = handle.get(dataset)
+        is_taken = found is not None and (isinstance(found, h5py.Dataset) or embedding in found)
+    if is_taken:
+        raise StoreError(
+            f"{target} has something else than vectors at /{dataset}/{embedding} or above it; "
+            "choose another name"
+        )
+
+
+def _merge_stored(
+    index: Mapping[tuple[str, str], Path],
+    pair: tuple[str, str],
+    target: Path,
+    new: ClipTable,
+    overwrite: bool,
+) -> ClipTable:
+    # What the file says of the dataset stays, unless the embedding that is
+    # replaced was all that it held of it.
+    others = [(key, file) for key, file in index.items() if key[0] == pair[0] and key != pair]
+    merged = new
+    for file in dict.fromkeys(file for _, file in others):
+        with open_store_file(file) as handle:
+            stored = read_clips(handle, file, pair[0])
+        if stored is None and file == target:
+            names = [key[1] for key, other in others if other == file]
+            stored = _bare_clips(file, pair[0], names)
+        if stored is None:
+            continue
+        where = f"{file} (which overwrite=True replaces)" if file == target else str(file)
+        both = merge_clips(stored, new, replace=overwrite and file == target, where=where)
+        merged = both if file == target else merged
+    return merged
+
+
+def _bare_clips(path: Path, dataset: str, embeddings: Iterable[str]) -> ClipTable:
+    # A published file has no clip table; one that named the new clips only would
+    # make strangers of those that it has.
+    names: dict[str, None] = {}
+    for embedding in embeddings:
+        with open_frames(path, dataset, embedding) as frames:
+            names.update(dict.fromkeys(frames.read_keys().names))
+    return ClipTable.from_columns(list(names), dataset)
+
+
+def _write_vectors(
+    handle: h5py.File,
+    dataset: str,
+    embedding: str,
+    X: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    keys: NDArray[np.bytes_],
+) -> None:
+    group = handle.require_group(dataset)
+    if embedding in group:
+        del group[embedding]
+    group = group.create_group(embedding)
+    n, d = len(rows), X.shape[1]
+    chunks = (max(1, min(n, CHUNK_VALUES // d)), d)
+    features = group.create_dataset(FEATURES, (n, d), "f4", chunks=chunks, fletcher32=True)
+    step = chunks[0] * max(1, BLOCK_VALUES // (chunks[0] * d))
+    for start in range(0, n, step):
+        features[start : start + step] = X[rows[start : start + step]]
+        handle.flush()
+    group.create_dataset(KEYS, data=keys, chunks=True, fletcher32=True)
+
+
+@contextmanager
+def _replacing(targets: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    partials = {target: target.with_name(target.name + PARTIAL) for target in targets}
+    folders = [folder for target in partials for folder in [target.parent, *target.parents]]
+    made = [folder for folder in dict.fromkeys(folders) if not folder.exists()]
+    is_done = False
+    try:
+        for target, partial in partials.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.unlink(missing_ok=True)
+            if target.exists():
+                shutil.copyfile(target, partial)
+        yield partials
+        # Without this a power cut may leave the new name with none of the data.
+        for partial in partials.values():
+            with partial.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        for target, partial in partials.items():
+            os.replace(partial, target)
+        is_done = True
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, StoreError):
+            raise
+        files, reason = " and ".join(map(str, partials)), " ".join(str(error).split())
+        raise StoreError(
+            f"{files} cannot be written ({reason}); nothing was changed, so check the disk space "
+            "and the permissions"
+        ) from error
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        if not is_done:
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()

@@ -1,0 +1,167 @@
+"""The default protocol: splits by group, shuffled folds, scaling inside the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biasaudio.probes.inference import weighted_auc
+from biasaudio.probes.scaling import feature_scale
+from biasaudio.transfer.solver import LogisticBatch
+from biasaudio.transfer.task import Outcome, Task, measure
+from biasaudio.transforms.methods import ORIGINAL, Method, apply_correction
+
+__all__ = ["Cell", "cells", "run_cell"]
+
+_Array = NDArray[np.float64]
+_Floats = NDArray[np.floating[Any]]
+PENALTIES = 10.0 ** np.arange(-5, 2)
+N_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Name one independent piece of the study: a method, a mode, some labels."""
+
+    method: Method | None
+    modes: tuple[str, ...]
+    labels: tuple[int, ...]
+    seed: int
+
+
+def cells(
+    task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int
+) -> Iterator[Cell]:
+    """Yield the pieces; labels share a piece where they share the correction."""
+    everything = tuple(range(len(task.label_names)))
+    yield Cell(None, tuple(modes), everything, seed)
+    for method in methods:
+        for mode in modes:
+            if mode == "global":
+                yield Cell(method, (mode,), everything, seed)
+            else:
+                yield from (Cell(method, (mode,), (j,), seed) for j in everything)
+
+
+def run_cell(task: Task, cell: Cell) -> list[Outcome]:
+    """Fit the correction, then one classifier a (training set, label), scored everywhere.
+
+    The correction is fitted on the training clips of all datasets (mode
+    ``global``) or on those that have the label (``classwise``).
+    """
+    X = task.X
+    if cell.method is not None:
+        rows = task.is_train
+        if cell.modes == ("classwise",):
+            rows = rows & task.Y[:, cell.labels[0]] & task.mask[:, cell.labels[0]]
+        columns: dict[str, Any] = {"domain": task.domain[rows]}
+        if task.genre is not None:
+            columns["genre"] = task.genre[rows]
+        fitted = cell.method.fit(X[rows], **columns)
+        X = apply_correction(fitted, X, task.domain)
+    outcomes = []
+    labels = np.array(cell.labels)
+    for source in task.domains:
+        train = np.flatnonzero(task.is_train & (task.domain == source))
+        model = _Classifiers(
+            X[train], task.Y[train][:, labels], task.mask[train][:, labels], task.groups[train]
+        ).fit(np.random.default_rng(cell.seed))
+        for target in task.domains:
+            for i, j in enumerate(cell.labels):
+                test = task.rows(j, target, train=False)
+                scores = model.scores(X[test], i)
+                metrics = measure(task.Y[test, j], scores)
+                metrics |= {"n_train": int(task.mask[train, j].sum()), "C": float(model.C[i])}
+                outcomes += [
+                    Outcome(
+                        task.label_names[j],
+                        source,
+                        target,
+                        cell.method.name if cell.method else ORIGINAL,
+                        mode,
+                        metrics,
+                        scores,
+                    )
+                    for mode in cell.modes
+                ]
+    return outcomes
+
+
+class _Classifiers:
+    """One balanced L2 logistic classifier a label, penalty by grouped folds."""
+
+    def __init__(
+        self,
+        X: _Floats,
+        Y: NDArray[np.bool_],
+        mask: NDArray[np.bool_],
+        groups: NDArray[np.intp],
+    ) -> None:
+        self._mean = X.mean(axis=0, dtype=np.float64)
+        self._scale = feature_scale(X)
+        self._Y, self._mask, self._groups = Y, mask, groups
+        self._batch = LogisticBatch(self._scaled(X), tolerance=1e-3)
+        self._X = X
+
+    def _scaled(self, X: _Floats) -> _Array:
+        scaled: _Array = (X - self._mean) / self._scale
+        return scaled
+
+    def fit(self, rng: np.random.Generator) -> _Classifiers:
+        """Choose C for each label by the mean ROC-AUC of the folds, then refit on all clips."""
+        folds = _folds(self._groups, rng)
+        n_labels = self._Y.shape[1]
+        parts = [folds != k for k in range(N_FOLDS)]
+        weights = np.concatenate([_balanced(self._Y, self._mask & p[:, None]) for p in parts], 1)
+        Y = np.tile(self._Y, N_FOLDS)
+        Z = self._scaled(self._X)
+        start, found = None, []
+        for C in PENALTIES:
+            start = self._batch.solve(Y, weights, C, start)
+            scores = Z @ start[0] + start[1]
+            found.append(self._fold_aucs(scores.reshape(len(Z), N_FOLDS, n_labels), folds))
+            # Weak penalties cost most and are not wanted once every label got worse.
+            if (found[-1] < np.max(found, axis=0) - 0.01).all():
+                break
+        self.C: _Array = PENALTIES[np.argmax(found, axis=0)]
+        self._batch.tolerance = 1e-4
+        self._W, self._b = self._batch.solve(self._Y, _balanced(self._Y, self._mask), self.C)
+        return self
+
+    def _fold_aucs(self, scores: _Array, folds: NDArray[np.intp]) -> _Array:
+        """Return the mean ROC-AUC over held-out folds of each label."""
+        aucs = np.full(scores.shape[1:], np.nan)
+        for k in range(N_FOLDS):
+            for j in range(scores.shape[2]):
+                rows = (folds == k) & self._mask[:, j]
+                weights = np.ones(rows.sum())
+                aucs[k, j] = weighted_auc(scores[rows, k, j], self._Y[rows, j], weights)
+        # A fold without positives says nothing; a label without any such fold is at chance.
+        counts = np.isfinite(aucs).sum(axis=0)
+        mean: _Array = np.where(counts > 0, np.nansum(aucs, axis=0) / np.maximum(counts, 1), 0.5)
+        return mean
+
+    def scores(self, X: _Floats, label: int) -> _Array:
+        """Return the decision values of clips for one label."""
+        values: _Array = self._scaled(X) @ self._W[:, label] + self._b[label]
+        return values
+
+
+def _folds(groups: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return a fold for each clip; groups are shuffled and stay together."""
+    ids, codes = np.unique(groups, return_inverse=True)
+    fold = np.empty(len(ids), dtype=np.intp)
+    fold[rng.permutation(len(ids))] = np.arange(len(ids)) % N_FOLDS
+    return fold[codes]
+
+
+def _balanced(Y: NDArray[np.bool_], mask: NDArray[np.bool_]) -> _Array:
+    """Return sample weights n / (2 n_class), zero outside the mask."""
+    positive, negative = (Y & mask).sum(axis=0), (~Y & mask).sum(axis=0)
+    total = positive + negative
+    up, down = (total / (2 * np.maximum(count, 1)) for count in (positive, negative))
+    return np.where(mask, np.where(Y, up, down), 0.0)

@@ -1,0 +1,102 @@
+"""Train on each dataset, test on each, before and after every correction."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from biasaudio._parallel import run_all
+from biasaudio._validation import check_choice
+from biasaudio.errors import DataError, ParameterError
+from biasaudio.transfer import default, wang2023
+from biasaudio.transfer.task import Outcome, Task, TransferResult
+from biasaudio.transforms.methods import check_methods
+
+__all__ = ["MODES", "PROTOCOLS", "evaluate"]
+
+MODES = ("global", "classwise")
+PROTOCOLS: Mapping[str, ModuleType] = {"default": default, "wang2023": wang2023}
+
+
+def evaluate(
+    task: Task,
+    *,
+    methods: Sequence[str] = ("lda", "leace"),
+    protocol: str = "default",
+    modes: Sequence[str] = ("global",),
+    n_jobs: int = 1,
+    random_state: int = 0,
+    progress: str | None = None,
+) -> TransferResult:
+    """Measure the transfer between datasets, before and after corrections.
+
+    Parameters
+    ----------
+    task : Task
+        Clips of two or more datasets with labels and a split.
+    methods : sequence of str
+        Names in `biasaudio.transforms.METHODS`; the uncorrected vectors are
+        always measured too.
+    protocol : {"default", "wang2023"}
+        "default": all training clips, standardised, L2 logistic regression
+        with balanced classes, C by ROC-AUC over 3 shuffled folds of groups.
+        "wang2023": the published protocol, see `biasaudio.transfer.wang2023`.
+    modes : sequence of {"global", "classwise"}
+        Fit the correction on all training clips of all datasets, or for each
+        label on those that have it.
+    n_jobs : int
+        Processes; -1 for all cores.  The numbers do not depend on it.
+    random_state : int
+        For the folds of the default protocol.
+    progress : str, optional
+        Name of a progress bar on stderr.
+
+    Returns
+    -------
+    TransferResult
+
+    Raises
+    ------
+    ParameterError
+        If a method, mode or protocol is unknown.
+    DataError
+        If a method needs genres that the task does not have.
+
+    Notes
+    -----
+    A correction is fitted once for each (label, mode, method) and a
+    classifier once for each (training set, label, mode, method); it is then
+    scored on the test clips of every dataset.
+
+    Examples
+    --------
+    >>> from biasaudio.datasets.synthetic import make_domains
+    >>> table, _ = make_domains(n=400, d=8, n_labels=2, random_state=0)
+    >>> clips = table.clips
+    >>> task = Task(
+    ...     table.X, clips.dataset, clips.split == "train", clips.labels.to_numpy(),
+    ...     clips.mask.to_numpy(), tuple(clips.label_names), clips.group_id, clips.genre,
+    ... )
+    >>> result = evaluate(task, methods=["leace"])
+    >>> len(result.rows())  # 2 methods x 2 labels x 4 pairs
+    16
+    """
+    check_choice(protocol, "protocol", tuple(PROTOCOLS))
+    chosen = check_methods(methods)
+    if not modes:
+        raise ParameterError(f"modes is empty; give one or both of {', '.join(MODES)}")
+    for mode in modes:
+        check_choice(mode, "mode", MODES)
+    for method in chosen:
+        if "genre" in method.needs and task.genre is None:
+            raise DataError(
+                f"method {method.name!r} needs a genre for every clip and there is none; give "
+                "clips with genres, or leave this method out"
+            )
+    module = PROTOCOLS[protocol]
+    pieces = list(module.cells(task, chosen, tuple(dict.fromkeys(modes)), random_state))
+    run: Callable[[Any], list[Outcome]] = functools.partial(module.run_cell, task)
+    found = run_all(run, pieces, n_jobs=n_jobs, progress=progress)
+    return TransferResult(task, tuple(outcome for piece in found for outcome in piece))

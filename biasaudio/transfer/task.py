@@ -1,0 +1,185 @@
+"""What a transfer study is given, as arrays, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from biasaudio._validation import (
+    check_categories,
+    check_features,
+    check_groups_do_not_straddle,
+    name_some,
+)
+from biasaudio.errors import DataError
+
+__all__ = ["Outcome", "Task", "TransferResult", "measure"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Hold the clips of two or more datasets, their labels and their split.
+
+    Attributes
+    ----------
+    X : np.ndarray [shape=(n, d)]
+    domain : np.ndarray of str [shape=(n,)]
+        The dataset of each clip.
+    is_train : np.ndarray of bool [shape=(n,)]
+        Training part of the clip's dataset, else test part.
+    Y, mask : np.ndarray of bool [shape=(n, n_labels)]
+        Present, and annotated at all.
+    label_names : tuple of str
+    groups : np.ndarray of int [shape=(n,)]
+    genre : np.ndarray of str [shape=(n,)], optional
+
+    Raises
+    ------
+    DataError
+        If arrays disagree, there is one domain, a group is on both sides of
+        the split, or a label lacks positives or negatives in a part.
+    """
+
+    X: NDArray[np.floating[Any]]
+    domain: NDArray[Any]
+    is_train: NDArray[np.bool_]
+    Y: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    label_names: tuple[str, ...]
+    groups: NDArray[np.intp]
+    genre: NDArray[Any] | None = None
+    domains: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        X = check_features(self.X)
+        names, codes = check_categories(self.domain, "domain", len(X), at_least=2)
+        object.__setattr__(self, "domains", tuple(names.tolist()))
+        shape = (len(X), len(self.label_names))
+        for what, array in (("Y", self.Y), ("mask", self.mask)):
+            if array.shape != shape:
+                raise DataError(f"{what} has shape {array.shape}; {shape} (clips, labels) is needed")
+        check_groups_do_not_straddle(self.groups, np.where(self.is_train, "train", "test"))
+        for j, label in enumerate(self.label_names):
+            for k, name in enumerate(names):
+                for part, inside in (("train", self.is_train), ("test", ~self.is_train)):
+                    rows = self.mask[:, j] & inside & (codes == k)
+                    n, n_positive = rows.sum(), self.Y[rows, j].sum()
+                    if n_positive == 0 or n_positive == n:
+                        lack = "positives" if n_positive == 0 else "negatives"
+                        raise DataError(
+                            f"label {label!r} has no {lack} among the {n} annotated {part} clips "
+                            f"of {name!r}; leave this label out or add such clips"
+                        )
+
+    def rows(self, label: int, domain: str, *, train: bool) -> NDArray[np.intp]:
+        """Return the row numbers of the annotated clips of one part."""
+        part = self.is_train if train else ~self.is_train
+        return np.flatnonzero(self.mask[:, label] & part & (self.domain == domain))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Hold one row of the transfer table and the scores behind it.
+
+    Attributes
+    ----------
+    label, train_set, test_set, method, mode : str
+    metrics : dict of str to float
+        As `measure` gives them, and ``C``, ``n_train``.
+    scores : np.ndarray [shape=(n_test,)]
+        Decision values of the test clips, in the order of `Task.rows`.
+    """
+
+    label: str
+    train_set: str
+    test_set: str
+    method: str
+    mode: str
+    metrics: dict[str, float]
+    scores: NDArray[np.float64]
+
+    def row(self) -> dict[str, Any]:
+        """Return the row as it is published, scores left out."""
+        return {
+            "instrument": self.label,
+            "train_set": self.train_set,
+            "test_set": self.test_set,
+            "method": self.method,
+            "mode": self.mode,
+            **self.metrics,
+        }
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """Hold all outcomes of a transfer study.
+
+    Attributes
+    ----------
+    task : Task
+    outcomes : tuple of Outcome
+    notes : tuple of str
+        What the user should know about the run.
+    """
+
+    task: Task
+    outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the tidy rows, one a (label, train set, test set, method, mode)."""
+        return [outcome.row() for outcome in self.outcomes]
+
+    def __repr__(self) -> str:
+        """Return the size in words."""
+        methods = name_some(dict.fromkeys(o.method for o in self.outcomes), 9)
+        return f"TransferResult({len(self.outcomes)} rows, methods {methods})"
+
+
+def measure(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:
+    """Return the published metrics of one classifier on one test set.
+
+    Parameters
+    ----------
+    truth : np.ndarray of bool [shape=(n,)]
+    scores : np.ndarray [shape=(n,)]
+        Decision values; positive ones are predicted present.
+
+    Returns
+    -------
+    dict of str to float
+        precision, recall, f1-score and support of the positives, accuracy,
+        roc_auc, ap, prevalence, n_test, and constant: whether all clips got
+        the same score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = measure(np.array([False, True, True]), np.array([-1.0, -0.5, 2.0]))
+    >>> found["roc_auc"], found["precision"], found["recall"], found["support"]
+    (1.0, 1.0, 0.5, 2.0)
+    """
+    predicted = scores > 0
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth, predicted, average="binary", zero_division=0.0
+    )
+    return {
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1-score": float(f1),
+        "support": float(truth.sum()),
+        "accuracy": float((predicted == truth).mean()),
+        "roc_auc": float(roc_auc_score(truth, scores)),
+        "ap": float(average_precision_score(truth, scores)),
+        "prevalence": float(truth.mean()),
+        "n_test": len(truth),
+        "constant": bool(np.ptp(scores) <= 1e-12 * np.abs(scores).max(initial=0.0)),
+    }

@@ -1,0 +1,96 @@
+"""Pooling of frames: against the direct float64 formula, however they are cut."""
+
+import numpy as np
+import pytest
+
+from biasaudio.errors import ParameterError
+from biasaudio.store.pooling import Pooler, rows_not_finite
+
+FORMULAS = {
+    "mean": lambda x: x.mean(axis=0),
+    "max": lambda x: x.max(axis=0),
+    "std": lambda x: x.std(axis=0),
+    "mean+std": lambda x: np.r_[x.mean(axis=0), x.std(axis=0)],
+}
+
+
+def direct(pool, rows, X, n_clips):
+    return np.stack([FORMULAS[pool](X[rows == i].astype(np.float64)) for i in range(n_clips)])
+
+
+def in_blocks(pool, rows, X, n_clips, size):
+    pooler = Pooler(pool, n_clips, X.shape[1])
+    for start in range(0, len(X), size):
+        pooler.update(rows[start : start + size], X[start : start + size])
+    return pooler.result()
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("pool", FORMULAS)
+def test_frames_in_any_order_and_blocks_give_the_direct_formula(rng, pool, size):
+    rows = np.r_[np.arange(20), rng.integers(0, 20, 400)]
+    X = rng.normal(size=(420, 5)).astype(np.float32)
+    got = in_blocks(pool, rows, X, 20, size)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, direct(pool, rows, X, 20), rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+@pytest.mark.parametrize("mean", [1000.0, -1e6])
+def test_spread_far_from_zero_loses_nothing(rng, mean, size):
+    rows = np.repeat(np.arange(8), 50)
+    X = (mean * (1 + np.arange(8))[rows][:, None] + rng.normal(size=(400, 4))).astype(np.float32)
+    got = in_blocks("std", rows, X, 8, size)
+    # X itself is rounded to float32, so the formula is taken of what is left of it.
+    np.testing.assert_allclose(got, direct("std", rows, X, 8), rtol=1e-6)
+    # The textbook formula in float32 fails here: the test is able to tell.
+    naive = np.stack([np.mean(X[rows == i] ** 2, axis=0) for i in range(8)])
+    naive -= np.stack([np.mean(X[rows == i], axis=0) ** 2 for i in range(8)])
+    assert not np.allclose(np.sqrt(np.abs(naive)), got, rtol=1e-2)
+
+
+def test_constant_frames_have_no_spread_and_one_frame_neither():
+    X = np.full((5, 2), 1000.1, dtype=np.float32)
+    pooler = Pooler("mean+std", 2, 2)
+    pooler.update(np.array([0, 0, 0, 0, 1]), X)
+    assert (pooler.result()[:, 2:] == 0).all()
+    assert (pooler.result()[:, :2] == X[0]).all()
+
+
+def test_negative_rows_and_bad_frames_are_left_out():
+    X = np.array([[1.0], [np.nan], [5.0], [7.0], [np.inf]], dtype=np.float32)
+    for pool, expected in (("mean", 3.0), ("max", 5.0), ("std", 2.0)):
+        pooler = Pooler(pool, 2, 1)
+        pooler.update(np.array([0, 1, 0, -1, -1]), X)
+        assert pooler.result()[0, 0] == expected
+        assert np.isnan(pooler.result()[1, 0])
+        assert pooler.is_bad.tolist() == [False, True]
+        assert pooler.count.tolist() == [2, 0]
+
+
+def test_max_of_minus_infinity_is_bad_too():
+    pooler = Pooler("max", 1, 1)
+    pooler.update(np.array([0, 0]), np.array([[-np.inf], [1.0]], dtype=np.float32))
+    assert pooler.is_bad.tolist() == [True]
+
+
+def test_result_may_be_taken_twice_and_input_stays(rng):
+    X = rng.normal(size=(10, 3)).astype(np.float32)
+    before = X.copy()
+    pooler = Pooler("mean+std", 2, 3)
+    pooler.update(np.repeat([0, 1], 5), X)
+    np.testing.assert_array_equal(pooler.result(), pooler.result())
+    np.testing.assert_array_equal(X, before)
+
+
+def test_huge_finite_values_are_finite():
+    X = np.array([[3e38, 3e38], [1.0, np.inf], [np.nan, 1.0]], dtype=np.float32)
+    assert rows_not_finite(X).tolist() == [False, True, True]
+    pooler = Pooler("mean", 1, 2)
+    pooler.update(np.array([0, 0]), X[[0, 0]])
+    np.testing.assert_array_equal(pooler.result(), X[:1])
+
+
+def test_unknown_pool_names_the_nearest():
+    with pytest.raises(ParameterError, match=r"pool='men' is not known.*did you mean 'mean'"):
+        Pooler("men", 1, 1)
