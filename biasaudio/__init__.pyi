@@ -8,6 +8,7 @@ from . import store as store
 from . import transfer as transfer
 from . import transforms as transforms
 from ._audit import audit as audit
+from ._audit import reproduce as reproduce
 from .datasets import ClipTable as ClipTable
 from .datasets import EmbeddingTable as EmbeddingTable
 from .datasets import load_irmas as load_irmas

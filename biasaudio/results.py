@@ -193,7 +193,7 @@ class AuditResult:
         write_text(folder / "audit.json", self.to_json())
         for name in ("transfer", "probes", "comparisons"):
             write_text(folder / f"{name}.csv", getattr(self, name).to_csv(index=False))
-        save_figures(self, folder / "figures")
+        save_figures(self, folder)
         self.to_html(folder / "report.html")
         return folder
 
@@ -286,7 +286,9 @@ class AuditResult:
 
     def __repr__(self) -> str:
         """Return the sizes of the tables."""
-        sizes = (f"{f.name}: {len(getattr(self, f.name))}" for f in fields(self) if f.name in TABLES)
+        sizes = (
+            f"{f.name}: {len(getattr(self, f.name))}" for f in fields(self) if f.name in TABLES
+        )
         return f"AuditResult({', '.join(sizes)} rows)"
 
     def _repr_html_(self) -> str:
@@ -311,7 +313,9 @@ class _Plots:
 
         if name not in FIGURES:
             hint = did_you_mean(name, FIGURES)
-            raise AttributeError(f"no figure {name!r}; there are {', '.join(sorted(FIGURES))}{hint}")
+            raise AttributeError(
+                f"no figure {name!r}; there are {', '.join(sorted(FIGURES))}{hint}"
+            )
         return lambda: FIGURES[name](self._result)
 
 

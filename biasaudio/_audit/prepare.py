@@ -56,6 +56,30 @@ class Prepared:
         genres = set(self.clips.genre)
         return len(genres) > 1 and "" not in genres
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether clips have classes, so that class mix can be made equal."""
+        return bool((self.classes != "").any())
+
+    def vectors(self, table: EmbeddingTable) -> NDArray[np.float32]:
+        """Return the vectors of these clips, by key and in their order.
+
+        Raises
+        ------
+        DataError
+            If the table lacks one of the clips.
+        """
+        keys = zip(table.clips.dataset, table.clips.clip_id)
+        place = {key: i for i, key in enumerate(keys)}
+        wanted = list(zip(self.clips.dataset, self.clips.clip_id))
+        lost = [clip for key in wanted if key not in place for clip in key[1:]]
+        if lost:
+            raise DataError(
+                f"embedding {table.embedding!r} has no vector for {len(lost)} clips that another "
+                f"embedding has: {name_some(lost)}; audit the embeddings one by one"
+            )
+        return table.X[[place[key] for key in wanted]]
+
     def task(self, X: NDArray[np.float32]) -> Task:
         """Return the transfer task for the vectors of these clips."""
         clips = self.clips
@@ -135,6 +159,8 @@ def prepare(
     clips = table.clips
     if protocol == "wang2023":
         clips = PUBLISHED.apply(clips)
+        # The published samples depend on the order of the clips: it was that of the keys.
+        clips = clips.select(np.lexsort((clips.clip_id.astype(str), clips.dataset.astype(str))))
     asked = labels is not None
     if labels is not None:
         unknown = [name for name in labels if name not in clips.label_names]

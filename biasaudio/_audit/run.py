@@ -118,8 +118,15 @@ def audit(
             "methods": [method.card() for method in usable],
         }
         study = _Study(
-            prepared, usable, protocol, tuple(modes), n_permutations, n_resamples,
-            random_state, n_jobs, progress,
+            prepared,
+            usable,
+            protocol,
+            tuple(modes),
+            n_permutations,
+            n_resamples,
+            random_state,
+            n_jobs,
+            progress,
         )
         for name, table in tables.items():
             for key, found in study.run(name, table).items():
@@ -173,7 +180,7 @@ class _Study:
 
     def run(self, name: str, table: EmbeddingTable) -> dict[str, list[dict[str, Any]]]:
         """Return the rows of one embedding."""
-        X = _align(table, self.prepared.clips)
+        X = self.prepared.vectors(table)
         self.scaling[name] = "each feature" if has_units(X) else "common"
         measured = measure_probes(
             X,
@@ -248,19 +255,6 @@ def _load(
         name: store.table(name, clips, wanted, pool, progress=progress, **options)
         for name in dict.fromkeys(embeddings)
     }
-
-
-def _align(table: EmbeddingTable, clips: ClipTable) -> Any:
-    """Return the vectors of these clips, by key and in their order."""
-    place = {key: i for i, key in enumerate(zip(table.clips.dataset, table.clips.clip_id))}
-    wanted = list(zip(clips.dataset, clips.clip_id))
-    lost = [clip for _, clip in (key for key in wanted if key not in place)]
-    if lost:
-        raise DataError(
-            f"embedding {table.embedding!r} has no vector for {len(lost)} clips that another "
-            f"embedding has: {name_some(lost)}; audit the embeddings one by one"
-        )
-    return table.X[[place[key] for key in wanted]]
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Probes: is the dataset, or the genre, readable from the vectors?
+"""Probes: is the dataset, or the genre, readable from the vectors.
 
 Held-out clips only, split by group, with interval, permutation null and n.
 """

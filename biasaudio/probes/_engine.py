@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from biasaudio.errors import DataError
 from biasaudio.probes._splits import assign_parts, equal_mix, majority
@@ -135,7 +136,8 @@ def run_plan(
     train, test = train / scale, test / scale
     probe, k = RidgeProbe(train), len(clips.names)
     targets = np.equal(clips.values[plan.train][:, None], np.arange(k)).astype(np.float64)
-    own, scores = probe.fit(targets).predict(train), probe.predict(test)
+    rotated = probe.rotate(test)
+    own, scores = probe.fit(targets).score(probe.rotate(train)), probe.score(rotated)
     positive = targets > 0
     middle = [(own[p, j].mean() + own[~p, j].mean()) / 2 for j, p in enumerate(positive.T)]
     values = clips.values[plan.test]
@@ -145,22 +147,24 @@ def run_plan(
         scores,
         (scores - middle).argmax(axis=1),
         resampled,
-        _null(probe, test, permutations[:, plan.train], permutations[:, plan.test], k),
+        _null(probe, rotated, permutations[:, plan.train], permutations[:, plan.test], k),
     )
 
 
 def _null(
-    probe: RidgeProbe, test: _Floats, train_values: _Codes, test_values: _Codes, k: int
+    probe: RidgeProbe, test: _Array, train_values: _Codes, test_values: _Codes, k: int
 ) -> _Array:
     """Return the mean AUC of the probe refitted on permuted values."""
     columns = range(k) if k > 2 else range(1)
-    flat = np.ones(len(test))
     total = np.zeros(len(train_values))
     for j in columns:
-        scores = probe.fit((train_values == j).T.astype(np.float64)).predict(test)
-        found = [weighted_auc(s, v == j, flat) for s, v in zip(scores.T, test_values)]
+        scores = probe.fit((train_values == j).T.astype(np.float64)).score(test)
+        positive = (test_values == j).T
+        up = positive.sum(axis=0)
+        pairs = up * (len(test) - up)
+        wins = np.where(positive, rankdata(scores, axis=0), 0.0).sum(axis=0) - up * (up + 1) / 2
         # A permuted part without one of the values cannot be scored: it is chance.
-        total += np.nan_to_num(np.array(found), nan=0.5)
+        total += np.where(pairs > 0, wins / np.maximum(pairs, 1), 0.5)
     return total / len(columns)
 
 

@@ -1,4 +1,4 @@
-"""Which genre does this clip have?"""
+"""The genre probe: which genre does this clip have."""
 
 from __future__ import annotations
 

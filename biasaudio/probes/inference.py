@@ -66,9 +66,7 @@ def weighted_auc(
     return auc
 
 
-def group_weights(
-    n_groups: int, n_resamples: int, rng: np.random.Generator
-) -> _Array:
+def group_weights(n_groups: int, n_resamples: int, rng: np.random.Generator) -> _Array:
     """Return how often each group is drawn in each bootstrap resample.
 
     Parameters

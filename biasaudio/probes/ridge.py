@@ -47,14 +47,13 @@ class RidgeProbe:
     >>> import numpy as np
     >>> X = np.array([[0.0], [1.0], [2.0], [3.0]])
     >>> y = np.array([[0.0], [0.0], [1.0], [1.0]])
-    >>> scores = RidgeProbe(X).fit(y).predict(np.array([[0.0], [3.0]]))
+    >>> probe = RidgeProbe(X).fit(y)
+    >>> scores = probe.score(probe.rotate(np.array([[0.0], [3.0]])))
     >>> bool(scores[0, 0] < scores[1, 0])
     True
     """
 
-    def __init__(
-        self, X: NDArray[np.floating[Any]], *, penalties: _Array | None = None
-    ) -> None:
+    def __init__(self, X: NDArray[np.floating[Any]], *, penalties: _Array | None = None) -> None:
         X = X.astype(np.float64)
         self._mean = X.mean(axis=0)
         X -= self._mean
@@ -86,7 +85,12 @@ class RidgeProbe:
         self._coef = ((1 - shrink[best].T) / np.sqrt(self._eigen)[:, None]) * T
         return self
 
-    def predict(self, X: NDArray[np.floating[Any]]) -> _Array:
-        """Return the scores [shape=(k, m)] of the clips X [shape=(k, d)]."""
-        scores: _Array = ((X - self._mean) @ self._V) @ self._coef + self._intercept
+    def rotate(self, X: NDArray[np.floating[Any]]) -> _Array:
+        """Return clips [shape=(k, d)] in the coordinates that `score` takes, once for all fits."""
+        rotated: _Array = (X - self._mean) @ self._V
+        return rotated
+
+    def score(self, rotated: _Array) -> _Array:
+        """Return the scores [shape=(k, m)] of rotated clips."""
+        scores: _Array = rotated @ self._coef + self._intercept
         return scores

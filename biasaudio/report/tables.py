@@ -166,17 +166,14 @@ def per_class(result: AuditLike | View) -> list[Table]:
     """Return ROC-AUC by pair, class and method, a table an embedding and mode."""
     view = View.of(result)
     tables = []
-    columns = {
-        m: ("saw target labels" if view.sight(m) == Sight.LABELS else "method")
-        for m in view.used_methods
-    }
+    columns = {method: view.sight(method) for method in view.used_methods}
     for name in view.embeddings:
         for mode in view.modes or [""]:
             part = view.transfer[view.transfer["embedding"] == name]
             part = part[(part["mode"] == mode) | (part["method"] == ORIGINAL)]
             part = part.drop_duplicates(["instrument", "train_set", "test_set", "method"])
             rows: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
-            order = [m for s in Sight.ALL for m in columns if view.sight(m) == s]
+            order = [m for s in Sight.ALL for m in columns if columns[m] == s]
             rank = part["method"].map({m: i for i, m in enumerate(order)}).astype(float)
             part = part.loc[rank.sort_values(kind="stable").index]
             for row in part.to_dict("records"):
@@ -188,10 +185,6 @@ def per_class(result: AuditLike | View) -> list[Table]:
             if rows:
                 tables.append(build(caption, "class", rows))
     return tables
-
-
-def _column_group(sight: str) -> str:
-    return sight
 
 
 def _class_size(row: dict[Any, Any]) -> dict[tuple[str, str], Cell]:

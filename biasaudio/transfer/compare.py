@@ -1,4 +1,4 @@
-"""Is the difference between before and after more than chance?"""
+"""Paired differences between before and after, with intervals and p-values."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def compare(
         gathered: dict[tuple[str, str, str, str], list[_Array]] = defaultdict(list)
         for outcome, samples in zip(outcomes, found):
             key = (outcome.mode, outcome.train_set, test_set)
-            gathered[*key, outcome.method].append(samples)
+            gathered[(*key, outcome.method)].append(samples)
             observed[key].setdefault(outcome.method, []).append(outcome.metrics["roc_auc"])
         for (*head, method), samples in gathered.items():
             curves[head[0], head[1], head[2]][method] = np.array(samples)

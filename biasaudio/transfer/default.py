@@ -33,9 +33,7 @@ class Cell:
     seed: int
 
 
-def cells(
-    task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int
-) -> Iterator[Cell]:
+def cells(task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int) -> Iterator[Cell]:
     """Yield the pieces; labels share a piece where they share the correction."""
     everything = tuple(range(len(task.label_names)))
     yield Cell(None, tuple(modes), everything, seed)

@@ -65,7 +65,9 @@ class Task:
         shape = (len(X), len(self.label_names))
         for what, array in (("Y", self.Y), ("mask", self.mask)):
             if array.shape != shape:
-                raise DataError(f"{what} has shape {array.shape}; {shape} (clips, labels) is needed")
+                raise DataError(
+                    f"{what} has shape {array.shape}; {shape} (clips, labels) is needed"
+                )
         check_groups_do_not_straddle(self.groups, np.where(self.is_train, "train", "test"))
         for j, label in enumerate(self.label_names):
             for k, name in enumerate(names):

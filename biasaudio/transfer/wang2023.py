@@ -38,9 +38,7 @@ class Cell:
     modes: tuple[str, ...]
 
 
-def cells(
-    task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int
-) -> Iterator[Cell]:
+def cells(task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int) -> Iterator[Cell]:
     """Yield the pieces; the protocol fixes its own seed, so ``seed`` is not used."""
     if task.genre is None or not np.isin(task.genre, GENRES).all():
         raise DataError(

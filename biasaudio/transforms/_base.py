@@ -235,8 +235,6 @@ class DomainAwareTransform(_Transform):
         return self.global_.blend(alpha if rule == "global" else 0.0)
 
 
-def domain_moments(
-    X: _Floats, codes: NDArray[np.intp], **cells: NDArray[np.intp]
-) -> Moments:
+def domain_moments(X: _Floats, codes: NDArray[np.intp], **cells: NDArray[np.intp]) -> Moments:
     """Return float64 moments by domain code (and further columns)."""
     return Moments(dtype=np.float64).update(X, domain=codes, **cells)

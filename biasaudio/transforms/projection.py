@@ -36,9 +36,7 @@ def _project_out(basis: _Array) -> Affine:
     return Affine(center=zero, down=basis.T, up=-basis, offset=zero)
 
 
-def _discriminants(
-    X: NDArray[np.floating[Any]], codes: _Codes, shrinkage: float | str
-) -> _Array:
+def _discriminants(X: NDArray[np.floating[Any]], codes: _Codes, shrinkage: float | str) -> _Array:
     """Return the LDA coefficients of each domain, ``Sw^-1 mean`` [shape=(k, d)].
 
     Sw is the mean of the shrunk covariances, weighted by the class priors.

@@ -1,0 +1,198 @@
+"""Repeat the published study on a folder laid out like its data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from biasaudio._audit.prepare import prepare
+from biasaudio._validation import name_some
+from biasaudio.datasets import PUBLISHED, ClipTable, load_irmas, load_openmic
+from biasaudio.errors import DataError
+from biasaudio.results import write_text
+from biasaudio.store import EmbeddingStore
+from biasaudio.transfer import evaluate
+from biasaudio.transfer.published import load_published_table
+from biasaudio.transforms.methods import METHODS, ORIGINAL, check_methods
+
+__all__ = ["Reproduction", "reproduce"]
+
+PUBLISHED_COLUMNS = (
+    "instrument",
+    "train_set",
+    "test_set",
+    "precision",
+    "recall",
+    "f1-score",
+    "support",
+    "accuracy",
+    "roc_auc",
+    "ap",
+    "embedding",
+)
+_PUBLISHED_METHODS = ("lda", "mlda")
+_OPENMIC_FOLDERS = ("openmic-2018", "openmic2018", "openmic")
+_IRMAS_FOLDERS = ("irmas", "IRMAS")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Hold the repeated study.
+
+    Attributes
+    ----------
+    rows : dict of str to pd.DataFrame
+        For each mode the rows with the published columns and row labels.
+    tables : dict of str to pd.DataFrame
+        For each mode the means over instruments beside the published ones:
+        ``embedding, method, train_set, test_set, roc_auc, published,
+        difference, n_instruments``, as shares of one.
+    """
+
+    rows: dict[str, pd.DataFrame]
+    tables: dict[str, pd.DataFrame]
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write ``result_all_<mode>.csv`` and ``table_<mode>.csv``; return the folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for mode, rows in self.rows.items():
+            write_text(folder / f"result_all_{mode}.csv", rows.to_csv(index=False))
+            write_text(folder / f"table_{mode}.csv", self.tables[mode].to_csv(index=False))
+        return folder
+
+
+def reproduce(
+    folder: str | os.PathLike[str],
+    *,
+    embeddings: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    modes: Sequence[str] = ("global", "classwise"),
+    labels: Sequence[str] | None = None,
+    missing: str = "raise",
+    unknown: str = "raise",
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> Reproduction:
+    """Repeat the study of Wang, Richard and McFee (2023).
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds ``embeddings.h5``, a folder ``openmic-2018`` and a folder
+        ``irmas`` with ``split_train.csv`` and ``split_test.csv``.
+    embeddings : sequence of str, optional
+        Default all that both datasets have.
+    methods : sequence of str, optional
+        Default the published linear ones, ``lda`` and ``mlda``; others of
+        `biasaudio.transforms.METHODS` are run under the same protocol.
+    modes : sequence of {"global", "classwise"}
+    labels : sequence of str, optional
+        Instruments; default the published ten.
+    missing, unknown : {"raise", "drop"}
+        What to do about clips without vectors, and vectors without clips.
+    n_jobs : int
+        Processes; the numbers do not depend on it.
+    progress : bool
+
+    Returns
+    -------
+    Reproduction
+
+    Raises
+    ------
+    DataError, StoreError
+        If a part of the folder is missing or does not fit the others.
+
+    References
+    ----------
+    Wang, Richard, McFee: Transfer Learning and Bias Correction with
+    Pre-trained Audio Embeddings. ISMIR 2023, arXiv:2307.10834.
+    """
+    folder = Path(folder)
+    chosen = [m.name for m in check_methods(_PUBLISHED_METHODS if methods is None else methods)]
+    clips = _published_clips(folder)
+    store = EmbeddingStore(folder / "embeddings.h5")
+    datasets = ["irmas", "openmic"]
+    if embeddings is None:
+        held = [store.embeddings(name) for name in datasets]
+        embeddings = [name for name in held[0] if name in held[1]]
+    found: dict[str, list[pd.DataFrame]] = {mode: [] for mode in modes}
+    for name in embeddings:
+        table = store.table(name, clips, datasets, missing=missing, unknown=unknown)
+        prepared = prepare(table, labels=labels, protocol="wang2023", seed=0)
+        result = evaluate(
+            prepared.task(prepared.vectors(table)),
+            methods=chosen,
+            protocol="wang2023",
+            modes=modes,
+            n_jobs=n_jobs,
+            progress=name if progress else None,
+        )
+        rows = pd.DataFrame(result.rows())
+        for mode in modes:
+            found[mode].append(_published_rows(rows[rows["mode"] == mode], name, chosen))
+    by_mode = {mode: pd.concat(parts, ignore_index=True) for mode, parts in found.items()}
+    return Reproduction(by_mode, {mode: _table(rows, mode) for mode, rows in by_mode.items()})
+
+
+def _published_clips(folder: Path) -> ClipTable:
+    """Return the clips of both datasets, in the published vocabulary."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; give one with embeddings.h5, openmic-2018/ and irmas/"
+        )
+    openmic = load_openmic(_subfolder(folder, _OPENMIC_FOLDERS))
+    irmas = load_irmas(_subfolder(folder, _IRMAS_FOLDERS))
+    if not {"train", "test"} <= set(irmas.split) <= {"train", "test"}:
+        raise DataError(
+            f"{folder / 'irmas'} has no train/test split for every clip; put the published "
+            "split_train.csv and split_test.csv (one key a line) into it"
+        )
+    return PUBLISHED.apply(ClipTable.concat([irmas, openmic]))
+
+
+def _subfolder(folder: Path, names: Sequence[str]) -> Path:
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    there = sorted(path.name for path in folder.iterdir())
+    raise DataError(
+        f"{folder} has no folder {names[0]!r}, only {name_some(there, 9) or 'nothing'}; "
+        "lay the data out as the README says"
+    )
+
+
+def _published_rows(rows: pd.DataFrame, name: str, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of one embedding and mode, ordered and labelled as published."""
+    order = {method: i for i, method in enumerate((ORIGINAL, *methods))}
+    rows = rows.assign(
+        embedding=[name if m == ORIGINAL else f"{name}-{m}" for m in rows["method"]],
+        rank=rows["method"].map(order),
+    )
+    keys = ["rank", "train_set", "test_set", "instrument"]
+    return rows.sort_values(keys, ignore_index=True)[list(PUBLISHED_COLUMNS)]
+
+
+def _table(rows: pd.DataFrame, mode: str) -> pd.DataFrame:
+    """Return the means over instruments beside the published ones."""
+    split = [label.rsplit("-", 1) for label in rows["embedding"]]
+    corrected = [len(part) == 2 and part[1] in METHODS for part in split]
+    rows = rows.assign(
+        embedding=[
+            part[0] if is_it else label
+            for part, is_it, label in zip(split, corrected, rows["embedding"])
+        ],
+        method=[part[-1] if is_it else ORIGINAL for part, is_it in zip(split, corrected)],
+    )
+    keys = ["embedding", "method", "train_set", "test_set"]
+    grouped = rows.groupby(keys, sort=False)["roc_auc"]
+    ours = grouped.agg(roc_auc="mean", n_instruments="size").reset_index()
+    theirs = load_published_table(mode).rename(columns={"roc_auc": "published"})
+    table = ours.merge(theirs[[*keys, "published"]], on=keys, how="left")
+    table["difference"] = table["roc_auc"] - table["published"]
+    return table[[*keys, "roc_auc", "published", "difference", "n_instruments"]]

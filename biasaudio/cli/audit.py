@@ -1,0 +1,61 @@
+"""Audit the embeddings of a store and write the report."""
+
+from __future__ import annotations
+
+import argparse
+
+from biasaudio.cli._common import (
+    add_correction_options,
+    add_store_options,
+    command_line,
+    emit,
+    expand,
+    note,
+    partial_rule,
+    read_clips,
+)
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_store_options(parser)
+    parser.add_argument("--embedding", nargs="+", metavar="NAME", help="default: all they share")
+    add_correction_options(parser)
+    parser.add_argument("--protocol", default="default", help="default or wang2023")
+    parser.add_argument("--pool", default="mean", help="mean, max, std or mean+std of the frames")
+    parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
+    parser.add_argument("--permutations", type=int, default=200, help="for p (default 200)")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where the report goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the audit, write it to ``--out`` and print the verdict."""
+    import biasaudio
+
+    result = biasaudio.audit(
+        args.store,
+        clips=read_clips(args),
+        embeddings=args.embedding,
+        datasets=args.datasets,
+        labels=args.labels,
+        methods=expand(args.methods),
+        protocol=args.protocol,
+        modes=args.modes,
+        pool=args.pool,
+        **partial_rule(args),
+        n_permutations=args.permutations,
+        n_resamples=args.resamples,
+        random_state=args.seed,
+        n_jobs=args.n_jobs,
+        progress=not args.quiet,
+        meta={"command": command_line()},
+    )
+    out = result.save(args.out)
+    for text in result.meta["warnings"][: 0 if args.quiet else 3]:
+        note(args, f"warning: {text}")
+    document = {"out": str(out), "report": str(out / "report.html"), "meta": result.meta}
+    tables = {name: getattr(result, name).to_dict("records") for name in ("probes", "comparisons")}
+    emit(args, f"{result.summary()}\n\nReport: {out / 'report.html'}", document | tables)
+    return 0

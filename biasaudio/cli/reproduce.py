@@ -1,0 +1,74 @@
+"""Repeat the published study (Wang, Richard and McFee, ISMIR 2023)."""
+
+from __future__ import annotations
+
+import argparse
+
+from biasaudio.cli._common import emit
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "folder", metavar="DIR", help="with embeddings.h5, openmic-2018/ and irmas/"
+    )
+    parser.add_argument("--embeddings", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="default: lda mlda; 'all' for every method"
+    )
+    parser.add_argument(
+        "--modes", nargs="+", metavar="MODE", default=["global", "classwise"], help="default: both"
+    )
+    parser.add_argument("--labels", nargs="+", metavar="NAME", help="default: ten instruments")
+    parser.add_argument(
+        "--allow-partial", action="store_true", help="go on where clips lack vectors"
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help="where the tables go")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the study, write its tables and print them beside the published ones."""
+    import biasaudio
+    from biasaudio.transforms import METHODS
+
+    rule = "drop" if args.allow_partial else "raise"
+    study = biasaudio.reproduce(
+        args.folder,
+        embeddings=args.embeddings,
+        methods=list(METHODS) if args.methods == ["all"] else args.methods,
+        modes=args.modes,
+        labels=args.labels,
+        missing=rule,
+        unknown=rule,
+        n_jobs=args.n_jobs,
+        progress=not args.quiet,
+    )
+    out = study.save(args.out)
+    lines = []
+    for mode, table in study.tables.items():
+        lines += [f"Mean ROC-AUC x 100, corrections {mode}: ours (published)", *_lines(table), ""]
+    files = [f"{kind}_{mode}.csv" for mode in study.tables for kind in ("result_all", "table")]
+    lines.append(f"Written to {out}: {', '.join(files)}")
+    tables = {mode: table.to_dict("records") for mode, table in study.tables.items()}
+    emit(args, "\n".join(lines), {"out": str(out), "files": files, "tables": tables})
+    return 0
+
+
+def _lines(table: object) -> list[str]:
+    """Return the table as text: a row a method, a column a pair of datasets."""
+    import pandas as pd
+
+    frame = pd.DataFrame(table)
+    pairs = list(dict.fromkeys(zip(frame["train_set"], frame["test_set"])))
+    lines = [f"{'':18}" + "".join(f"{a + '->' + b:>18}" for a, b in pairs)]
+    for (embedding, method), part in frame.groupby(["embedding", "method"], sort=False):
+        cells = []
+        for a, b in pairs:
+            row = part[(part["train_set"] == a) & (part["test_set"] == b)].iloc[0]
+            known = row["published"] == row["published"]
+            beside = f" ({100 * row['published']:.2f})" if known else " " * 8
+            cells.append(f"{100 * row['roc_auc']:.2f}{beside}".rjust(18))
+        lines.append(f"{embedding + ' ' + method:18}" + "".join(cells))
+    return lines

@@ -1,0 +1,96 @@
+"""List a store, or import vectors into one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from biasaudio.cli._common import Parser, emit
+from biasaudio.errors import ParameterError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the two actions."""
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=Parser
+    )
+    listing = actions.add_parser("ls", help="list datasets and embeddings")
+    listing.add_argument("store", metavar="STORE", help="an .h5 file, or a folder of them")
+    importing = actions.add_parser("import", help="add vectors from a file")
+    importing.add_argument("store", metavar="STORE", help="an .h5 file, or a folder; made if new")
+    importing.add_argument("files", metavar="FILE", nargs="+", help=".npz, .csv or .parquet")
+    importing.add_argument("--dataset", help="default: the file's dataset column, else its name")
+    importing.add_argument("--embedding", help="what the vectors are called")
+    importing.add_argument("--overwrite", action="store_true", help="replace what is there")
+    importing.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="read a clip column from another name, as in group=song_id",
+    )
+    for action in (listing, importing):
+        action.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        action.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
+        action.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action."""
+    if args.action == "import":
+        _import(args)
+    rows = _rows(args.store)
+    widths = [
+        max(len(str(row[key])) for row in (*rows, dict(zip(row, row))))
+        for key, row in ((key, rows[0]) for key in rows[0])
+    ]
+    lines = [
+        "  ".join(str(value).ljust(width) for value, width in zip(values, widths)).rstrip()
+        for values in (rows[0].keys(), *(row.values() for row in rows))
+    ]
+    emit(args, "\n".join(lines), {"store": args.store, "embeddings": rows})
+    return 0
+
+
+def _import(args: argparse.Namespace) -> None:
+    from biasaudio.store import import_file
+
+    columns = {}
+    for pair in args.column:
+        name, found, column = pair.partition("=")
+        if not (name and found and column):
+            raise ParameterError(f"--column {pair!r} is not NAME=COLUMN, as in group=song_id")
+        columns[name] = column
+    for file in args.files:
+        import_file(
+            args.store,
+            file,
+            dataset=args.dataset,
+            embedding=args.embedding,
+            overwrite=args.overwrite,
+            columns=columns or None,
+        )
+
+
+def _rows(path: str) -> list[dict[str, Any]]:
+    from biasaudio.store import EmbeddingStore
+
+    store = EmbeddingStore(path)
+    rows = []
+    for dataset in store.datasets():
+        clips = store.clips(dataset)
+        for embedding in store.embeddings(dataset):
+            frames, width = store.shape(dataset, embedding)
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "embedding": embedding,
+                    "frames": frames,
+                    "dims": width,
+                    "clips": "" if clips is None else len(clips),
+                    "labels": "" if clips is None else len(clips.label_names),
+                }
+            )
+    return rows

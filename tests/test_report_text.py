@@ -1,0 +1,297 @@
+"""Sentences are derived from the numbers, and claim no more than these say."""
+
+import math
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from report_fixtures import (
+    FakeResult,
+    hostile_result,
+    make_result,
+    one_dataset,
+    wide_result,
+)
+
+from biasaudio.errors import DataError
+from biasaudio.report import _numbers as num
+from biasaudio.report._choice import judge
+from biasaudio.report._view import View
+from biasaudio.report.text import QUESTIONS, RULE, headline, planted, summary, verdict
+
+
+def answers(result, topic):
+    return [f for f in verdict(result) if f.topic == topic]
+
+
+def edited(result, table, where, **values):
+    """Return the result with some cells of the chosen rows replaced."""
+    frame = getattr(result, table).copy()
+    rows = pd.Series(True, index=frame.index)
+    for column, value in where.items():
+        rows &= frame[column] == value
+    assert rows.any()
+    for column, value in values.items():
+        frame.loc[rows, column] = value
+    return replace(result, **{table: frame})
+
+
+def test_every_question_is_answered_in_order():
+    asked = [f.question for f in verdict(make_result())]
+    assert list(dict.fromkeys(asked)) == list(QUESTIONS.values())
+
+
+def test_dataset_is_readable_by_interval_and_permutation():
+    (found,) = answers(make_result(), "domain")
+    assert found.status == "readable"
+    assert "philharmonia and fluidr3" in found.answer
+    row = (
+        make_result()
+        .probes.query("design == 'cross-fit' and mix == 'equal' and probe == 'domain'")
+        .iloc[0]
+    )
+    assert f"{row['auc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in found.answer
+    assert "1,322 clips in 412 groups" in found.answer
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"auc": 0.51, "low": 0.46, "high": 0.56, "p_value": 0.4}, "not readable"),
+        ({"auc": 0.56, "low": 0.51, "high": 0.61, "p_value": 0.2}, "not settled"),
+        ({"auc": 0.30, "low": 0.25, "high": 0.35, "p_value": 1.0}, "not settled"),
+        ({"p_value": math.nan}, "readable"),
+        ({"low": math.nan, "high": math.nan}, "readable"),
+        ({"low": math.nan, "high": math.nan, "p_value": math.nan}, "not settled"),
+    ],
+)
+def test_dataset_status(values, status):
+    where = {"probe": "domain", "design": "cross-fit", "mix": "equal"}
+    (found,) = answers(edited(make_result(), "probes", where, **values), "domain")
+    assert found.status == status
+
+
+def test_drop_is_within_less_across_on_the_same_test_set():
+    result = make_result()
+    first = next(f for f in answers(result, "drop"))
+    rows = result.transfer[result.transfer["method"] == "original"]
+    means = rows.groupby(["train_set", "test_set"])["roc_auc"].mean()
+    drop = means["fluidr3", "fluidr3"] - means["philharmonia", "fluidr3"]
+    assert first.status == "drop"
+    assert f"costs {100 * drop:.1f} points" in first.answer
+    assert "8 of 8 classes, sign test p = 0.008" in first.answer
+
+
+def test_few_classes_do_not_settle_a_drop():
+    found = answers(make_result(labels=("cello", "organ")), "drop")
+    assert {f.status for f in found} == {"not settled"}
+    assert all("too few classes" in f.answer for f in found)
+
+
+@pytest.mark.parametrize(("down", "up", "p"), [(8, 0, 2 / 256), (4, 4, 1.0), (3, 0, 0.25)])
+def test_sign_test_is_exact(down, up, p):
+    assert num.sign_test(down, up) == pytest.approx(p)
+    assert num.sign_test(up, down) == pytest.approx(p)
+
+
+def test_sign_test_without_signs_is_not_known():
+    assert math.isnan(num.sign_test(0, 0))
+
+
+def reading(**values):
+    where = {"method": "nap", "train_set": "philharmonia", "test_set": "fluidr3"}
+    table = num.changes(View.of(edited(make_result(), "comparisons", where, **values)))
+    return table.set_index(["method", "train_set"])["reading"]["nap", "philharmonia"]
+
+
+def test_a_change_is_better_only_if_interval_and_holm_agree():
+    assert reading() == "better"
+    assert reading(low=-0.01) == "no measurable change"
+    assert reading(p_holm=0.051) == "no measurable change"
+    assert reading(p_holm=math.nan) == "better"
+    assert reading(low=math.nan) == "not known"
+    assert reading(delta=-0.05, low=-0.06, high=-0.04) == "worse"
+
+
+def test_the_recorded_verdict_cannot_overrule_the_interval():
+    assert reading(low=-0.01, verdict="better") == "no measurable change"
+
+
+def test_share_recovered_is_what_was_planted():
+    table = judge(View.of(make_result())).set_index("method")
+    assert table.loc["nap", "recovered"] == pytest.approx(0.75, abs=0.02)
+    assert table.loc["wccn", "recovered"] == pytest.approx(0.65, abs=0.02)
+    assert math.isnan(table.loc["leace", "recovered"])
+
+
+def test_share_of_a_tiny_drop_is_not_given():
+    result = make_result()
+    frame = result.transfer.copy()
+    own = frame["train_set"] == frame["test_set"]
+    cross = frame.loc[~own & (frame["method"] == "original")]
+    level = cross.groupby(["test_set", "instrument"])["roc_auc"].mean()
+    keys = pd.MultiIndex.from_frame(frame.loc[own, ["test_set", "instrument"]])
+    frame.loc[own, "roc_auc"] = level.reindex(keys).to_numpy() + 0.005
+    table = num.changes(View.of(replace(result, transfer=frame)))
+    assert (table["drop"].abs() < 0.01).all()
+    assert table["recovered"].isna().all()
+
+
+def test_methods_that_saw_target_labels_are_judged_apart():
+    picks = [f for f in answers(make_result(), "choice") if f.status == "recommended"]
+    assert [f.method for f in picks] == ["center", "nap"]
+    assert "saw no target labels" in picks[0].answer
+    assert "saw target labels" in picks[1].answer
+    assert "needs the dataset of every clip" in picks[0].answer
+    said = answers(make_result(), "method")
+    assert all("saw target labels" in f.answer for f in said if f.method in ("nap", "wccn"))
+
+
+def test_undeclared_methods_are_their_own_class():
+    result = make_result()
+    result = replace(result, methods=result.methods[result.methods["method"] != "center"])
+    picks = {f.method: f for f in answers(result, "choice")}
+    assert "did not declare what it saw" in picks["center"].answer
+    assert picks["leace"].status == "recommended"
+    assert "expect less leakage and not better transfer" in picks["leace"].answer
+
+
+def test_a_method_that_does_harm_is_not_recommended():
+    result = edited(make_result(), "comparisons", {"method": "center"}, delta=-0.05, low=-0.06)
+    result = edited(result, "comparisons", {"method": "center"}, high=-0.04)
+    assert "center" not in [f.method for f in answers(result, "choice")]
+
+
+def test_none_is_recommended_when_leakage_stays():
+    result = make_result(methods=("original", "lda"))
+    found = answers(result, "choice")
+    assert [f.status for f in found] == ["none recommended"]
+    assert "none measurably lowers" in found[0].answer
+
+
+def test_overlapping_margins_are_not_a_lower_leakage():
+    table = judge(View.of(make_result())).set_index("method")
+    # 0.946 +- 0.03 against 0.902 +- 0.03: less than the root sum of squares 0.042 below.
+    wide = edited(make_result(), "probes", {"method": "mlda"}, low=0.80, high=0.95)
+    assert bool(table.loc["mlda", "lowers"])
+    assert not judge(View.of(wide)).set_index("method").loc["mlda", "lowers"]
+
+
+def test_reliably_wrong_probe_counts_as_leakage():
+    result = edited(make_result(), "probes", {"method": "leace"}, auc=0.05, low=0.02, high=0.08)
+    assert not judge(View.of(result)).set_index("method").loc["leace", "lowers"]
+
+
+def test_no_correction_is_needed_where_nothing_is_readable():
+    values = {"auc": 0.5, "low": 0.45, "high": 0.55, "p_value": 0.5}
+    result = edited(make_result(), "probes", {"probe": "domain", "method": "original"}, **values)
+    assert [f.status for f in answers(result, "choice")] == ["not needed"]
+
+
+def test_rule_is_stated_with_the_choice():
+    assert [f.answer for f in answers(make_result(), "rule")] == [RULE]
+
+
+def test_class_mix_is_named_only_when_intervals_are_apart():
+    (found,) = answers(make_result(), "mix")
+    assert "explains no measurable part" in found.answer
+    where = {"probe": "domain", "design": "cross-fit", "mix": "equal", "method": "original"}
+    apart = edited(make_result(), "probes", where, auc=0.73, low=0.71, high=0.75)
+    (found,) = answers(apart, "mix")
+    assert "51% of what exceeds chance goes with the class mix" in found.answer
+
+
+def test_worst_class_is_named_with_the_drop_without_it():
+    (found,) = answers(make_result(), "classes")
+    assert "organ" in found.answer
+    table = num.class_drops(View.of(make_result())).query("method == 'original'")
+    part = table[(table["train_set"] == "philharmonia") & (table["instrument"] != "organ")]
+    assert f"mean drop is {100 * part['drop'].mean():.1f} instead" in found.answer
+
+
+def test_weak_cells_and_constant_classifiers_are_counted():
+    said = {f.status: f.answer for f in answers(make_result(), "certainty")}
+    assert "6 hold no positive clip and 5 fewer than 10" in said["weak cells"]
+    assert said["constant"].startswith("4 of 256 classifier scores")
+
+
+def test_headline_for_one_and_for_many():
+    assert headline(make_result())[0].startswith("Dataset identity is readable from yamnet (ROC")
+    many = " ".join(headline(wide_result()))
+    assert "vggish, openl3 and yamnet" in many
+    assert "saw no target labels" in many
+    assert headline(FakeResult()) == []
+
+
+def test_one_dataset_has_a_genre_probe_only():
+    found = verdict(one_dataset())
+    assert [f.status for f in found if f.topic == "domain"] == ["not known"]
+    assert [f.status for f in found if f.topic == "genre"] == ["readable"]
+    assert [f.status for f in found if f.topic == "choice"] == ["none recommended"]
+
+
+def test_no_genre():
+    assert answers(make_result(genres=()), "genre") == []
+
+
+def test_planted_facts_stand_beside_what_was_found():
+    rows = planted(make_result(synthetic=True))
+    assert [name for name, _, _ in rows] == ["domain", "genre"]
+    assert rows[0][2].startswith("The dataset")
+    assert rows[1][2].startswith("Genre")
+    other = make_result(planted={"colour": "red", "class mix": "more organ", "transfer": "x"})
+    assert planted(other)[0][2] == "Not measured by this audit."
+    assert "told apart" in planted(other)[1][2]
+    assert "costs" in planted(other)[2][2]
+
+
+@pytest.mark.parametrize(
+    "make", [make_result, wide_result, one_dataset, hostile_result, FakeResult]
+)
+def test_summary_fits_a_terminal(make):
+    text = summary(make())
+    assert max(map(len, text.splitlines())) <= 79
+    assert re.search(r"\bnan\b", text) is None
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_summary_is_ascii_and_marks_what_saw_target_labels():
+    text = summary(make_result(synthetic=True))
+    assert text.isascii()
+    assert "synthetic" in text
+    assert "nap*" in text
+    assert "leace " in text
+
+
+def test_summary_wraps_names_without_spaces():
+    text = summary(make_result(embeddings=("e" * 120,), datasets=("a" * 90, "b" * 90)))
+    assert max(map(len, text.splitlines())) <= 79
+
+
+def test_result_is_not_changed():
+    result = make_result()
+    before = {name: getattr(result, name).copy() for name in ("probes", "comparisons")}
+    verdict(result)
+    for name, frame in before.items():
+        pd.testing.assert_frame_equal(getattr(result, name), frame)
+
+
+def test_missing_column_is_named():
+    result = make_result()
+    result = replace(result, probes=result.probes.drop(columns="low"))
+    with pytest.raises(DataError, match=r"result\.probes lacks the column\(s\) 'low'"):
+        verdict(result)
+
+
+def test_missing_table_is_named():
+    with pytest.raises(DataError, match="needs a DataFrame"):
+        verdict(replace(make_result(), comparisons=None))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0124, "+1.2"), (-0.0001, "-0.01"), (0.00001, "0.0"), (-0.02, "-2.0"), (0.0, "0.0")],
+)
+def test_points_never_print_a_change_as_none(value, text):
+    assert num.points(value) == text
