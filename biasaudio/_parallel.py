@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ import joblib
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from biasaudio.errors import ParameterError
+from biasaudio.errors import BiasAudioWarning, ParameterError
 
 __all__ = ["check_n_jobs", "run_all"]
 
@@ -47,6 +48,11 @@ def run_all(
     -------
     list
         In the order of the items.
+
+    Warns
+    -----
+    BiasAudioWarning
+        Each different one that the function gave, once.
     """
     todo: Sequence[_Item] = list(items)
     n_jobs = min(check_n_jobs(n_jobs), max(len(todo), 1))
@@ -55,14 +61,28 @@ def run_all(
     # the order of sums, and the same seed must give the same bytes.
     call = joblib.delayed(_single_threaded)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    results = []
+    results: list[_Result] = []
+    texts: dict[str, None] = {}
     with bar:
-        for result in parallel(call(function, item) for item in todo):
+        for result, found in parallel(call(function, item) for item in todo):
             results.append(result)
+            texts.update(dict.fromkeys(found))
             bar.update()
+    # A warning in another process would only reach its stderr.
+    for text in texts:
+        warnings.warn(text, BiasAudioWarning, stacklevel=2)
     return results
 
 
-def _single_threaded(function: Callable[[_Item], _Result], item: _Item) -> _Result:
-    with threadpool_limits(1):
-        return function(item)
+def _single_threaded(
+    function: Callable[[_Item], _Result], item: _Item
+) -> tuple[_Result, list[str]]:
+    """Return the result and the texts of our own warnings; others go their way."""
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", BiasAudioWarning)
+        result = function(item)
+    texts = [str(one.message) for one in caught if issubclass(one.category, BiasAudioWarning)]
+    for one in caught:
+        if not issubclass(one.category, BiasAudioWarning):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return result, texts

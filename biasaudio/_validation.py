@@ -101,7 +101,8 @@ def check_features(
     if not np.isfinite(np.einsum("ij->", array, dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
-            which = [names[i] for i in bad.tolist()] if names is not None else [f"row {i}" for i in bad]
+            rows = bad.tolist()
+            which = [f"row {i}" if names is None else names[i] for i in rows]
             raise DataError(
                 f"X has NaN or Inf in {bad.size} of {len(array)} clips: {name_some(which)}; "
                 "remove these clips or compute their vectors again"

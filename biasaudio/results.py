@@ -11,105 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from biasaudio._tables import TABLES, make_table
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import BiasAudioError, DataError, ParameterError
 
 __all__ = ["TABLES", "AuditResult", "write_text"]
 
 FORMAT, VERSION = "biasaudio-audit", 1
-_PROBE_KEYS = {
-    "embedding": str,
-    "probe": str,
-    "datasets": str,
-    "design": str,
-    "mix": str,
-    "method": str,
-    "kind": str,
-}
-TABLES: Mapping[str, Mapping[str, type]] = {
-    "probes": _PROBE_KEYS
-    | {
-        "auc": float,
-        "low": float,
-        "high": float,
-        "balanced_accuracy": float,
-        "chance_accuracy": float,
-        "p_value": float,
-        "n": int,
-        "n_groups": int,
-        "n_classes": int,
-    },
-    "probe_values": _PROBE_KEYS | {"value": str, "n": int, "auc": float, "recall": float},
-    "transfer": {
-        "instrument": str,
-        "train_set": str,
-        "test_set": str,
-        "precision": float,
-        "recall": float,
-        "f1-score": float,
-        "support": float,
-        "accuracy": float,
-        "roc_auc": float,
-        "ap": float,
-        "embedding": str,
-        "method": str,
-        "mode": str,
-        "prevalence": float,
-        "n_train": int,
-        "n_test": int,
-        "C": float,
-        "constant": bool,
-    },
-    "comparisons": {
-        "embedding": str,
-        "method": str,
-        "mode": str,
-        "train_set": str,
-        "test_set": str,
-        "n_labels": int,
-        "before": float,
-        "after": float,
-        "delta": float,
-        "low": float,
-        "high": float,
-        "p_value": float,
-        "p_holm": float,
-        "n_groups": int,
-        "verdict": str,
-    },
-    "distribution": {
-        "dataset": str,
-        "genre": str,
-        "label": str,
-        "n_annotated": int,
-        "n_positive": int,
-        "note": str,
-    },
-    "dropped": {"dataset": str, "reason": str, "n": int, "examples": str},
-    "methods": {
-        "method": str,
-        "title": str,
-        "family": str,
-        "explanation": str,
-        "reference": str,
-        "needs": str,
-        "sees_source_labels": bool,
-        "sees_target_clips": bool,
-        "sees_target_labels": bool,
-        "domain_at_transform": bool,
-    },
-}
-
-
-def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the rows as the table of this name, columns and types as in `TABLES`."""
-    columns = TABLES[name]
-    data = {key: [kind(row[key]) for row in rows] for key, kind in columns.items()}
-    dtypes = {str: "object", float: "float64", int: "int64", bool: "bool"}
-    return pd.DataFrame(
-        {key: pd.Series(values, dtype=dtypes[columns[key]]) for key, values in data.items()},
-        columns=list(columns),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +35,9 @@ class AuditResult:
     comparisons : pd.DataFrame
         One row a (embedding, method, mode, train set, test set): before,
         after, the difference with interval and p-values.
+    drops : pd.DataFrame
+        One row a (embedding, method, mode, pair of different datasets): what
+        training on the other dataset costs, with interval.
     distribution : pd.DataFrame
         One row a (dataset, genre, label), empty cells included.
     dropped : pd.DataFrame
@@ -152,6 +63,7 @@ class AuditResult:
     probe_values: pd.DataFrame
     transfer: pd.DataFrame
     comparisons: pd.DataFrame
+    drops: pd.DataFrame
     distribution: pd.DataFrame
     dropped: pd.DataFrame
     methods: pd.DataFrame

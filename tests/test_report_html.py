@@ -12,7 +12,7 @@ import pytest
 from report_fixtures import FakeResult, hostile_result, make_result, one_dataset
 
 import biasaudio.report
-from biasaudio.report.html import render_html, write_html
+from biasaudio.report.html import notebook_html, render_html, write_html
 from biasaudio.report.text import verdict
 
 VOID = {"meta", "link", "br"}
@@ -146,6 +146,22 @@ def test_undeclared_methods_have_a_card_that_says_so():
     result = make_result(methods=("original", "leace"))
     page = render_html(replace(result, methods=result.methods.iloc[:0]))
     assert "not declared" in page
+
+
+@pytest.mark.parametrize("make", [make_result, one_dataset, FakeResult, hostile_result])
+def test_notebook_fragment_is_small_and_escaped(make):
+    fragment = notebook_html(make())
+    outline(fragment)
+    assert "<script" not in fragment
+    assert "<svg" not in fragment
+    assert "<html" not in fragment
+
+
+def test_notebook_fragment_has_verdict_and_overview():
+    fragment = notebook_html(make_result(synthetic=True))
+    assert "Dataset identity is readable from yamnet" in fragment
+    assert "not measurable" in fragment
+    assert "synthetic data" in fragment
 
 
 def test_same_result_gives_the_same_page(page):

@@ -13,28 +13,13 @@ from report_fixtures import (
     one_dataset,
     wide_result,
 )
+from report_helpers import answers, edited
 
 from biasaudio.errors import DataError
 from biasaudio.report import _numbers as num
 from biasaudio.report._choice import judge
 from biasaudio.report._view import View
-from biasaudio.report.text import QUESTIONS, RULE, headline, planted, summary, verdict
-
-
-def answers(result, topic):
-    return [f for f in verdict(result) if f.topic == topic]
-
-
-def edited(result, table, where, **values):
-    """Return the result with some cells of the chosen rows replaced."""
-    frame = getattr(result, table).copy()
-    rows = pd.Series(True, index=frame.index)
-    for column, value in where.items():
-        rows &= frame[column] == value
-    assert rows.any()
-    for column, value in values.items():
-        frame.loc[rows, column] = value
-    return replace(result, **{table: frame})
+from biasaudio.report.text import QUESTIONS, headline, planted, summary, verdict
 
 
 def test_every_question_is_answered_in_order():
@@ -138,61 +123,6 @@ def test_share_of_a_tiny_drop_is_not_given():
     assert table["recovered"].isna().all()
 
 
-def test_methods_that_saw_target_labels_are_judged_apart():
-    picks = [f for f in answers(make_result(), "choice") if f.status == "recommended"]
-    assert [f.method for f in picks] == ["center", "nap"]
-    assert "saw no target labels" in picks[0].answer
-    assert "saw target labels" in picks[1].answer
-    assert "needs the dataset of every clip" in picks[0].answer
-    said = answers(make_result(), "method")
-    assert all("saw target labels" in f.answer for f in said if f.method in ("nap", "wccn"))
-
-
-def test_undeclared_methods_are_their_own_class():
-    result = make_result()
-    result = replace(result, methods=result.methods[result.methods["method"] != "center"])
-    picks = {f.method: f for f in answers(result, "choice")}
-    assert "did not declare what it saw" in picks["center"].answer
-    assert picks["leace"].status == "recommended"
-    assert "expect less leakage and not better transfer" in picks["leace"].answer
-
-
-def test_a_method_that_does_harm_is_not_recommended():
-    result = edited(make_result(), "comparisons", {"method": "center"}, delta=-0.05, low=-0.06)
-    result = edited(result, "comparisons", {"method": "center"}, high=-0.04)
-    assert "center" not in [f.method for f in answers(result, "choice")]
-
-
-def test_none_is_recommended_when_leakage_stays():
-    result = make_result(methods=("original", "lda"))
-    found = answers(result, "choice")
-    assert [f.status for f in found] == ["none recommended"]
-    assert "none measurably lowers" in found[0].answer
-
-
-def test_overlapping_margins_are_not_a_lower_leakage():
-    table = judge(View.of(make_result())).set_index("method")
-    # 0.946 +- 0.03 against 0.902 +- 0.03: less than the root sum of squares 0.042 below.
-    wide = edited(make_result(), "probes", {"method": "mlda"}, low=0.80, high=0.95)
-    assert bool(table.loc["mlda", "lowers"])
-    assert not judge(View.of(wide)).set_index("method").loc["mlda", "lowers"]
-
-
-def test_reliably_wrong_probe_counts_as_leakage():
-    result = edited(make_result(), "probes", {"method": "leace"}, auc=0.05, low=0.02, high=0.08)
-    assert not judge(View.of(result)).set_index("method").loc["leace", "lowers"]
-
-
-def test_no_correction_is_needed_where_nothing_is_readable():
-    values = {"auc": 0.5, "low": 0.45, "high": 0.55, "p_value": 0.5}
-    result = edited(make_result(), "probes", {"probe": "domain", "method": "original"}, **values)
-    assert [f.status for f in answers(result, "choice")] == ["not needed"]
-
-
-def test_rule_is_stated_with_the_choice():
-    assert [f.answer for f in answers(make_result(), "rule")] == [RULE]
-
-
 def test_class_mix_is_named_only_when_intervals_are_apart():
     (found,) = answers(make_result(), "mix")
     assert "explains no measurable part" in found.answer
@@ -224,6 +154,30 @@ def test_headline_for_one_and_for_many():
     assert headline(FakeResult()) == []
 
 
+def test_a_gain_is_not_called_a_cost():
+    result = make_result()
+    frame = result.transfer.copy()
+    frame.loc[frame["train_set"] != frame["test_set"], "roc_auc"] = 0.99
+    gained = replace(result, transfer=frame)
+    assert {f.status for f in answers(gained, "drop")} == {"gain"}
+    assert "does not lower mean ROC-AUC (higher by" in " ".join(headline(gained))
+    assert answers(gained, "classes") == []
+
+
+def test_pooled_genre_probe_stands_for_the_embedding():
+    result = make_result()
+    alone = result.probes[result.probes["probe"] == "genre"].assign(datasets="fluidr3", auc=0.6)
+    found = answers(replace(result, probes=pd.concat([result.probes, alone])), "genre")
+    assert len(found) == 1
+    assert "philharmonia and fluidr3" in found[0].answer
+
+
+def test_equal_genre_mix_is_called_equal():
+    result = make_result()
+    same = replace(result, distribution=result.distribution.assign(n_positive=20))
+    assert "is the same in every dataset" in answers(same, "genre mix")[0].answer
+
+
 def test_one_dataset_has_a_genre_probe_only():
     found = verdict(one_dataset())
     assert [f.status for f in found if f.topic == "domain"] == ["not known"]
@@ -237,13 +191,28 @@ def test_no_genre():
 
 def test_planted_facts_stand_beside_what_was_found():
     rows = planted(make_result(synthetic=True))
-    assert [name for name, _, _ in rows] == ["domain", "genre"]
-    assert rows[0][2].startswith("The dataset")
-    assert rows[1][2].startswith("Genre")
-    other = make_result(planted={"colour": "red", "class mix": "more organ", "transfer": "x"})
-    assert planted(other)[0][2] == "Not measured by this audit."
-    assert "told apart" in planted(other)[1][2]
-    assert "costs" in planted(other)[2][2]
+    assert [list(facts) for facts, _ in rows] == [["domain"], ["genre"]]
+    assert rows[0][1].startswith("The dataset")
+    assert "Genre can be read" in rows[1][1]
+    assert "planted  domain: a recording chain" in summary(make_result(synthetic=True))
+
+
+def test_planted_facts_with_one_answer_stand_together():
+    facts = {
+        "recording of a": "near",
+        "recording of b": "far",
+        "instruments": "two organs",
+        "class mix": "more organ",
+        "transfer": "costs",
+        "colour": "red",
+    }
+    rows = planted(make_result(planted=facts))
+    assert [list(names) for names, _ in rows][0] == ["recording of a", "recording of b"]
+    said = {name: text for names, text in rows for name in names}
+    assert "the largest loss is that of organ" in said["instruments"]
+    assert "told apart" in said["class mix"]
+    assert "costs" in said["transfer"]
+    assert said["colour"] == "Not measured by this audit."
 
 
 @pytest.mark.parametrize(

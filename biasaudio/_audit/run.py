@@ -19,8 +19,7 @@ from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.probes.scaling import has_units
 from biasaudio.results import AuditResult
 from biasaudio.store import EmbeddingStore
-from biasaudio.transfer import MODES, PROTOCOLS, compare, evaluate
-from biasaudio.transfer.compare import rows as comparison_rows
+from biasaudio.transfer import MODES, PROTOCOLS, compare, evaluate, measure_drops, resample
 from biasaudio.transforms.methods import METHODS, Method, check_methods
 
 __all__ = ["audit"]
@@ -104,7 +103,7 @@ def audit(
     for mode in modes:
         check_choice(mode, "mode", MODES)
     check_n_jobs(n_jobs)
-    chosen = check_methods(METHODS if methods is None else methods)
+    chosen = check_methods(list(METHODS) if methods is None else methods)
     options = {"missing": missing, "unknown": unknown}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BiasAudioWarning)
@@ -207,7 +206,7 @@ class _Study:
             random_state=self.seed,
             progress=bar,
         )
-        comparisons = compare(
+        curves = resample(
             result,
             n_resamples=self.n_resamples,
             random_state=self.seed,
@@ -215,7 +214,11 @@ class _Study:
             progress=bar and f"{name}: intervals",
         )
         rows["transfer"] = [{"embedding": name, **row} for row in result.rows()]
-        rows["comparisons"] = [{"embedding": name, **r} for r in comparison_rows(comparisons)]
+        for key, found in (
+            ("comparisons", compare(result, curves=curves)),
+            ("drops", measure_drops(curves)),
+        ):
+            rows[key] = [{"embedding": name, **vars(one)} for one in found]
         return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from biasaudio.errors import ParameterError
@@ -51,6 +51,14 @@ def _strict(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and value != value else value
+
+
+def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows with the same keys as a table, columns wide enough for all."""
+    table = [list(map(str, rows[0])), *([str(v) for v in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in table)
+    return "\n".join(lines)
 
 
 def add_store_options(parser: argparse.ArgumentParser) -> None:
@@ -103,10 +111,9 @@ def read_clips(args: argparse.Namespace) -> Any:
     return Vocabulary(PUBLISHED.labels).apply(ClipTable.concat(tables))
 
 
-def partial_rule(args: argparse.Namespace) -> dict[str, str]:
-    """Return the keywords that say what to do about clips that do not match."""
-    rule = "drop" if args.allow_partial else "raise"
-    return {"missing": rule, "unknown": rule}
+def partial_rule(args: argparse.Namespace) -> str:
+    """Return what to do about clips that do not match: "drop" or "raise"."""
+    return "drop" if args.allow_partial else "raise"
 
 
 def expand(names: Sequence[str] | None) -> list[str] | None:

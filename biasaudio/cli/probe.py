@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
         raise ParameterError(f"--embedding is needed: the store has {', '.join(there) or 'none'}")
     if args.fail_above is not None and not 0 <= args.fail_above <= 1:
         raise ParameterError(f"--fail-above={args.fail_above} is not a ROC-AUC; give 0 to 1")
-    table = store.table(name, read_clips(args), args.datasets, **partial_rule(args))
+    rule = partial_rule(args)
+    table = store.table(name, read_clips(args), args.datasets, missing=rule, unknown=rule)
     prepared = prepare(table, labels=args.labels, protocol="default", seed=args.seed)
     methods = prepared.usable(check_methods([args.method] if args.method else []), asked=True)
     X, clips = prepared.vectors(table), prepared.clips

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from biasaudio.cli._common import Parser, emit
+from biasaudio.cli._common import Parser, emit, text_table
 from biasaudio.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
@@ -42,15 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "import":
         _import(args)
     rows = _rows(args.store)
-    widths = [
-        max(len(str(row[key])) for row in (*rows, dict(zip(row, row))))
-        for key, row in ((key, rows[0]) for key in rows[0])
-    ]
-    lines = [
-        "  ".join(str(value).ljust(width) for value, width in zip(values, widths)).rstrip()
-        for values in (rows[0].keys(), *(row.values() for row in rows))
-    ]
-    emit(args, "\n".join(lines), {"store": args.store, "embeddings": rows})
+    emit(args, text_table(rows), {"store": args.store, "embeddings": rows})
     return 0
 
 

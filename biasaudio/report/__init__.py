@@ -12,6 +12,7 @@ from typing import Any
 __all__ = [
     "FIGURES",
     "Finding",
+    "notebook_html",
     "render_html",
     "save_figures",
     "summary",
@@ -25,6 +26,7 @@ _HOME = {
     "Finding": "text",
     "summary": "text",
     "verdict": "text",
+    "notebook_html": "html",
     "render_html": "html",
     "write_html": "html",
 }

@@ -222,6 +222,9 @@ def changes(view: View) -> pd.DataFrame:
     """
     rows = view.comparisons
     rows = rows[(rows["train_set"] != rows["test_set"]) & (rows["method"] != ORIGINAL)].copy()
+    order = {pair: i for i, pair in enumerate(view.pairs())}
+    place = [order[pair] for pair in zip(rows["train_set"], rows["test_set"], strict=True)]
+    rows = rows.iloc[np.argsort(place, kind="stable")]
     covers = (rows["low"] <= 0) & (rows["high"] >= 0)
     unsure = rows["p_holm"] >= LEVEL
     unknown = rows[["delta", "low", "high"]].isna().any(axis=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 from biasaudio.report import _numbers as num
-from biasaudio.report._findings import QUESTIONS, Finding, at_mix, listing
-from biasaudio.report._view import ORIGINAL, View
+from biasaudio.report._findings import QUESTIONS, Finding, at_mix, listing, uncorrected
+from biasaudio.report._view import View
 
 __all__ = ["about_certainty", "about_origin"]
 
@@ -48,10 +48,8 @@ def about_certainty(view: View) -> list[Finding]:
 
 
 def _class_mix(view: View) -> list[Finding]:
-    table = num.leakage(view, design="cross-fit")
-    table = table[(table["method"] == ORIGINAL) & table["auc_raw"].notna()]
     found = []
-    for _, row in table[table["auc_equal"].notna()].iterrows():
+    for _, row in uncorrected(view, "domain").dropna(subset=["auc_raw", "auc_equal"]).iterrows():
         raw, equal = at_mix(row, "raw"), at_mix(row, "equal")
         apart = raw["low"] > equal["high"] or equal["low"] > raw["high"]
         share = (raw["auc"] - equal["auc"]) / (raw["auc"] - 0.5) if raw["auc"] > 0.5 else 0.0
@@ -84,6 +82,9 @@ def _genre_mix(view: View) -> list[Finding]:
         for a, b in itertools.combinations(share.index, 2)
     }
     (a, b), most = max(moved.items(), key=lambda item: item[1])
+    if most < 0.005:
+        answer = "The genre mix of the positives is the same in every dataset."
+        return [Finding(QUESTIONS["origin"], answer, "genre mix", "genre mix")]
     gap = (share.loc[a] - share.loc[b]).abs()
     genre = str(gap.idxmax())
     here, there = num.share(share.loc[a, genre]), num.share(share.loc[b, genre])
@@ -99,7 +100,7 @@ def _classes(view: View) -> list[Finding]:
     found = []
     for name, rows in num.drops(view).groupby("embedding", sort=False):
         row = num.largest(rows, "drop")
-        if row["n_labels"] < 2 or not row["worst_drop"] > 0:
+        if row["n_labels"] < 2 or not row["drop"] > 0:
             continue
         rest = (row["drop"] * row["n_labels"] - row["worst_drop"]) / (row["n_labels"] - 1)
         answer = (
@@ -116,9 +117,8 @@ def about_origin(view: View) -> list[Finding]:
     """Say what class mix, genre mix and single classes have to do with it."""
     mix = _class_mix(view)
     if len(mix) > 4:
-        largest = num.leakage(view, design="cross-fit")
-        largest = largest[largest["method"] == ORIGINAL]
-        gap = (largest["auc_equal"] - largest["auc_raw"]).dropna()
+        table = uncorrected(view, "domain")
+        gap = (table["auc_equal"] - table["auc_raw"]).dropna()
         ends = dict.fromkeys([num.points(gap.min()), num.points(gap.max())])
         answer = (
             f"Making the class mix equal changes the dataset ROC-AUC by {' to '.join(ends)} "

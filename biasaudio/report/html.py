@@ -16,7 +16,7 @@ from biasaudio.report import figures, tables, text
 from biasaudio.report._cells import Table
 from biasaudio.report._view import ORIGINAL, AuditLike, Sight, View
 
-__all__ = ["render_html", "write_html"]
+__all__ = ["notebook_html", "render_html", "write_html"]
 
 # A figure on the page takes its inks from the page, so that it follows the dark.
 _INKS = {
@@ -217,7 +217,7 @@ def render_html(result: AuditLike | View) -> str:
         # The style sheet is part of the package.
         css=Markup(style.read_text(encoding="utf-8")),
         meta=view.meta,
-        title=str(view.meta.get("title") or "Audit of audio embeddings"),
+        title=_title(view),
         headline=text.headline(view),
         questions=by_question,
         planted=text.planted(view),
@@ -228,6 +228,35 @@ def render_html(result: AuditLike | View) -> str:
         embeddings=view.embeddings,
         datasets=view.datasets,
     )
+
+
+def notebook_html(result: AuditLike | View) -> str:
+    """Return the verdict in short and the overview, to stand in a notebook.
+
+    Parameters
+    ----------
+    result : AuditResult
+
+    Returns
+    -------
+    str
+        A fragment of HTML with its own style, without figures.
+    """
+    view = View.of(result)
+    return (
+        _environment()
+        .get_template("notebook.html.j2")
+        .render(
+            title=_title(view),
+            synthetic=bool(view.meta.get("synthetic")),
+            headline=text.headline(view),
+            overview=[_sheet(table) for table in tables.overview(view)],
+        )
+    )
+
+
+def _title(view: View) -> str:
+    return str(view.meta.get("title") or "Audit of audio embeddings")
 
 
 def write_html(result: AuditLike | View, path: str | os.PathLike[str]) -> Path:

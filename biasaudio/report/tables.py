@@ -58,9 +58,11 @@ def _leak_cells(rows: pd.DataFrame, top: str) -> dict[tuple[str, str], Cell]:
 
 
 def _genre_cells(rows: pd.DataFrame, members: set[str]) -> dict[tuple[str, str], Cell]:
-    near = [n for n in dict.fromkeys(rows["datasets"]) if members & set(n.split(" + "))]
+    probed = list(dict.fromkeys(rows["datasets"]))
+    same = [name for name in probed if set(name.split(" + ")) == members]
+    near = same or [name for name in probed if members & set(name.split(" + "))]
     cells: dict[tuple[str, str], Cell] = {}
-    for name in near or list(dict.fromkeys(rows["datasets"])):
+    for name in near or probed:
         where = f", {name.replace(' + ', ', ')}" if len(near) > 1 else ""
         cells |= _leak_cells(_where(rows, datasets=name), f"Genre ROC-AUC{where}")
     return cells

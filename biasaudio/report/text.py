@@ -13,10 +13,12 @@ from biasaudio.report._findings import (
     about_cost,
     at_mix,
     best_mix,
+    cost,
     listing,
+    uncorrected,
 )
 from biasaudio.report._origin import about_certainty, about_origin
-from biasaudio.report._view import ORIGINAL, AuditLike, Sight, View, variant
+from biasaudio.report._view import AuditLike, Sight, View, variant
 
 __all__ = ["QUESTIONS", "RULE", "Finding", "headline", "planted", "summary", "verdict"]
 
@@ -79,8 +81,7 @@ def headline(result: AuditLike | View) -> list[str]:
     findings = verdict(view)
     found = []
     for topic, what in (("domain", "Dataset identity"), ("genre", "Genre")):
-        table = num.leakage(view, topic, design="cross-fit")
-        table = table[table["method"] == ORIGINAL]
+        table = uncorrected(view, topic)
         if len(table):
             sides = [at_mix(row, best_mix(row)) for _, row in table.iterrows()]
             sizes = sorted(float(side["auc"]) for side in sides)
@@ -89,11 +90,9 @@ def headline(result: AuditLike | View) -> list[str]:
                 size = f"{size} {num.interval(sides[0]['low'], sides[0]['high'])}".strip()
             where = _where(findings, topic, "readable")
             found.append(f"{what} {where} (ROC-AUC {size}, chance 0.5).")
-    drop = num.drops(view)["drop"].astype(float)
-    if len(drop):
-        least, most = num.points(drop.min(), sign=False), num.points(drop.max(), sign=False)
-        size = " to ".join(dict.fromkeys([least, most]))
-        found.append(f"Training on another dataset costs {size} points of mean ROC-AUC.")
+    drops = num.drops(view)["drop"]
+    if len(drops):
+        found.append(f"Training on another dataset {cost(drops)}.")
     return found + _picks(view, findings)
 
 
@@ -125,35 +124,52 @@ def _picks(view: View, findings: list[Finding]) -> list[str]:
     return found
 
 
-def planted(result: AuditLike | View) -> list[tuple[str, str, str]]:
-    """Return (what, planted, found) for the planted facts of a demo.
+def planted(result: AuditLike | View) -> list[tuple[dict[str, str], str]]:
+    """Return the planted facts of a demo, each with what was found of it.
 
-    The name of a planted fact says which finding answers it: one with
-    'transfer' or 'drop' in it the cost, with 'mix' the class and genre mix,
-    with 'genre' the genre probe, with 'dataset', 'domain', 'chain' or
-    'recording' the dataset probe.
+    The name of a fact says which finding answers it: one with 'transfer' or
+    'drop' in it the cost, with 'mix' the class and genre mix, with 'genre' the
+    genre mix and probe, with 'instrument' or 'class' the class that loses
+    most, with 'dataset', 'domain', 'chain' or 'recording' the dataset probe.
 
     Parameters
     ----------
     result : AuditResult
         `meta["planted"]` maps the name of a fact to its text.
+
+    Returns
+    -------
+    list of (dict, str)
+        Facts by name, those that one finding answers together, and the finding.
     """
     view = View.of(result)
     findings = verdict(view)
-    found = []
+    found: dict[str, dict[str, str]] = {}
     for name, text in dict(view.meta.get("planted") or {}).items():
         topics = next((t for words, t in _PLANTED if any(w in str(name) for w in words)), ())
-        answers = [f.answer for f in findings if f.topic in topics]
-        found.append((str(name), str(text), " ".join(answers) or "Not measured by this audit."))
-    return found
+        answers = [f.answer for topic in topics for f in findings if f.topic == topic]
+        said = " ".join(answers) or "Not measured by this audit."
+        found.setdefault(said, {})[str(name)] = str(text)
+    return [(facts, said) for said, facts in found.items()]
 
 
 _PLANTED = (
     (("transfer", "drop"), ("drop",)),
     (("mix",), ("mix", "genre mix")),
-    (("genre",), ("genre",)),
+    (("genre",), ("genre mix", "genre")),
+    (("instrument", "class"), ("classes",)),
     (("dataset", "domain", "chain", "recording"), ("domain",)),
 )
+
+
+def _planted_lines(view: View) -> list[str]:
+    lines = []
+    for facts, said in planted(view):
+        lines += [
+            _wrapped(f"{name}: {text}", "  planted  ", " " * 11) for name, text in facts.items()
+        ]
+        lines.append(_wrapped(said, "  found    ", " " * 11))
+    return ["What was planted, and what was found?", *lines, ""] if lines else []
 
 
 def _wrapped(text: str, first: str, rest: str) -> str:
@@ -204,5 +220,5 @@ def summary(result: AuditLike | View) -> str:
             lines.append(question)
             lines += [_wrapped(f"[{f.status}] {f.answer}", "  ", "    ") for f in rows]
             lines.append("")
-    lines += _method_lines(view)
+    lines += _planted_lines(view) + _method_lines(view)
     return "\n".join(lines).rstrip()
