@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = [
+    "as_list",
     "check_alpha",
     "check_categories",
     "check_choice",
+    "check_count",
     "check_features",
     "check_groups_do_not_straddle",
     "check_length",
@@ -35,6 +37,21 @@ def did_you_mean(value: object, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for a near miss, else an empty string."""
     close = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def as_list(names: str | Iterable[str]) -> list[str]:
+    """Return the names as a list; one name alone is a list of one."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def check_count(value: Any, name: str, at_least: int) -> int:
+    """Return ``value`` as an int that is large enough."""
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or value < at_least:
+        raise ParameterError(
+            f"{name}={value!r} is not allowed; give a whole number from {at_least} upwards"
+        )
+    return int(value)
 
 
 def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:

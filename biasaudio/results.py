@@ -15,7 +15,7 @@ from biasaudio._tables import TABLES, make_table
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import BiasAudioError, DataError, ParameterError
 
-__all__ = ["TABLES", "AuditResult", "write_text"]
+__all__ = ["TABLES", "AuditResult", "check_folder", "make_folder", "write_text"]
 
 FORMAT, VERSION = "biasaudio-audit", 1
 
@@ -94,18 +94,22 @@ class AuditResult:
         Raises
         ------
         ParameterError
-            If ``folder`` is a file.
+            If ``folder`` is a file, or cannot be written to.
         """
-        from biasaudio.report import save_figures
+        from biasaudio.report import FIGURES, save_figures
 
-        folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise ParameterError(f"{folder} is a file; give a folder to write the audit to")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "audit.json", self.to_json())
+        texts = {"audit.json": self.to_json()}
         for name in ("transfer", "probes", "comparisons"):
-            write_text(folder / f"{name}.csv", getattr(self, name).to_csv(index=False))
-        save_figures(self, folder)
+            texts[f"{name}.csv"] = getattr(self, name).to_csv(index=False)
+        folder = make_folder(folder)
+        for name, text in texts.items():
+            write_text(folder / name, text)
+        written = save_figures(self, folder)
+        for name in FIGURES:
+            path = folder / "figures" / f"{name}.svg"
+            if path not in written:
+                # It would be of an older audit in this folder.
+                path.unlink(missing_ok=True)
         self.to_html(folder / "report.html")
         return folder
 
@@ -129,11 +133,17 @@ class AuditResult:
             If there is no audit, or it is not one of ours.
         """
         path = Path(folder)
+        if not path.exists():
+            raise DataError(f"{path} does not exist; give the folder that an audit was written to")
         path = path / "audit.json" if path.is_dir() else path
         if not path.is_file():
-            raise DataError(f"{path} does not exist; give the folder that an audit was written to")
+            raise DataError(
+                f"{folder} has no audit.json; give the folder that an audit was written to"
+            )
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(raw, dict):
+                raise DataError(f"{path} is no audit but another JSON file; run the audit again")
             seen = raw.get("format"), raw.get("version")
             if seen != (FORMAT, VERSION):
                 raise DataError(
@@ -151,7 +161,10 @@ class AuditResult:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, BiasAudioError):
                 raise
-            raise DataError(f"{path} is not an audit ({error}); run the audit again") from error
+            why = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise DataError(
+                f"{path} is damaged or not an audit ({why}); run the audit again"
+            ) from error
 
     def to_json(self) -> str:
         """Return the result as strict JSON; NaN is null."""
@@ -166,7 +179,7 @@ class AuditResult:
             for name, columns in TABLES.items()
         }
         document = {"format": FORMAT, "version": VERSION, "meta": self.meta, "tables": tables}
-        return json.dumps(document, indent=1, allow_nan=False, sort_keys=True)
+        return json.dumps(document, indent=1, allow_nan=False)
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as one self-contained page; return its path."""
@@ -231,8 +244,44 @@ class _Plots:
         return lambda: FIGURES[name](self._result)
 
 
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder that is there and writable, or can be made.
+
+    Raises
+    ------
+    ParameterError
+        If it is a file, lies below one, or may not be written to.
+    """
+    folder = Path(folder)
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        where = "is a file" if there == folder else f"lies below {there}, which is a file"
+        raise ParameterError(f"{folder} {where}; give a folder to write to")
+    if not os.access(there, os.W_OK):
+        raise ParameterError(f"{there} may not be written to; give another folder")
+    return folder
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make the folder where it is missing, and return its path.
+
+    Raises
+    ------
+    ParameterError
+        As `check_folder`.
+    """
+    path = check_folder(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

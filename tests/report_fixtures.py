@@ -85,6 +85,21 @@ TRANSFER = [
     "C",
     "constant",
 ]
+DROPS = [
+    "embedding",
+    "method",
+    "mode",
+    "train_set",
+    "test_set",
+    "within",
+    "across",
+    "drop",
+    "low",
+    "high",
+    "p_value",
+    "n_labels",
+    "n_groups",
+]
 COMPARISONS = [
     "embedding",
     "method",
@@ -126,6 +141,7 @@ class FakeResult:
     probe_values: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=VALUES))
     transfer: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TRANSFER))
     comparisons: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COMPARISONS))
+    drops: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DROPS))
     distribution: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DISTRIBUTION))
     dropped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DROPPED))
     methods: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CARD_COLUMNS))
@@ -196,6 +212,24 @@ def _comparisons(transfer):
     return pd.DataFrame(rows, columns=COMPARISONS)
 
 
+def drops_of(transfer, half=0.02):
+    """Return the drops of all pairs; few labels make the interval wide."""
+    rows = []
+    keys = ["embedding", "method", "mode", "train_set", "test_set"]
+    means = transfer.groupby(keys, sort=False)["roc_auc"].mean()
+    n_labels = transfer["instrument"].nunique()
+    half = half if n_labels > 5 else 0.3
+    for (name, method, mode, train, test), across in means.items():
+        if train != test:
+            within = means[(name, method, mode, test, test)]
+            drop = within - across
+            p = 0.002 if abs(drop) > half else 0.4
+            band = (drop - half, drop + half)
+            row = (name, method, mode, train, test, within, across, drop, *band, p, n_labels, 187)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=DROPS)
+
+
 def _distribution(datasets, genres, labels):
     rows = []
     for i, dataset in enumerate(datasets):
@@ -240,6 +274,7 @@ def make_result(
         probe_values=values,
         transfer=transfer,
         comparisons=_comparisons(transfer),
+        drops=drops_of(transfer),
         distribution=_distribution(datasets, genres, labels),
         dropped=pd.DataFrame(
             [(datasets[0], "genre 'lat_sou' is not among the genres", 42, "'a', 'b', 'c'")],
@@ -274,6 +309,7 @@ def one_dataset() -> FakeResult:
         whole,
         transfer=pd.DataFrame(columns=TRANSFER),
         comparisons=pd.DataFrame(columns=COMPARISONS),
+        drops=pd.DataFrame(columns=DROPS),
     )
 
 

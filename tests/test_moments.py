@@ -55,8 +55,9 @@ def test_cells_hold_their_own_clips(labelled):
 
 def test_merge_equals_one_pass_and_leaves_its_parts_alone(labelled):
     X, domain, genre = labelled
-    first, second = make(X[:200], domain[:200], genre[:200]), make(
-        X[200:], domain[200:], genre[200:]
+    first, second = (
+        make(X[:200], domain[:200], genre[:200]),
+        make(X[200:], domain[200:], genre[200:]),
     )
     merged, whole = first.merge(second), make(X, domain, genre)
     assert first.n == 200

@@ -78,7 +78,7 @@ def test_overview_has_a_table_for_each_pair_of_datasets():
 def test_costs_are_the_drops():
     frame = tables.costs(make_result()).frame
     row = frame.loc[("yamnet", "philharmonia → fluidr3")]
-    assert row["Drop", "points"] == "8.9"
+    assert row["Drop", "points"] == "8.9 [6.9, 10.9]"
     assert row["Drop", "classes that lose"] == "8 of 8"
     assert row["Largest loss", "class"] == "organ"
 

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from biasaudio._audit.prepare import Prepared
 from biasaudio._parallel import run_all
+from biasaudio._validation import name_some
 from biasaudio.errors import DataError
 from biasaudio.probes import ProbeResult, probe_domain, probe_genre
 from biasaudio.transforms.methods import ORIGINAL, Method
 
-__all__ = ["Measured", "measure_probes"]
+__all__ = ["FEWEST_GENRE_GROUPS", "Measured", "known_genres", "measure_probes"]
 
 # Genres with fewer groups cannot be in all parts of a split.
-_FEWEST_GROUPS = 10
+FEWEST_GENRE_GROUPS = 10
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,14 @@ def measure_probes(
     progress: bool,
 ) -> Measured:
     """Run all probes of one embedding, before and after every method."""
-    jobs = [*_domain_jobs(prepared, methods), *_genre_jobs(prepared, methods)]
+    measured = Measured([], [], [])
+    jobs = [
+        *_domain_jobs(prepared, methods),
+        *_genre_jobs(prepared, methods, measured.excluded),
+    ]
     run = functools.partial(_run, X, prepared, n_permutations, n_resamples, random_state)
     bar = f"{embedding}: probes" if progress else None
     found = run_all(run, jobs, n_jobs=n_jobs, progress=bar)
-    measured = Measured([], [], [])
     for job, result in zip(jobs, found):
         name = job.method.name if job.method else ORIGINAL
         if isinstance(result, str):
@@ -69,7 +73,6 @@ def measure_probes(
             measured.excluded.append({"what": what, "why": result})
             continue
         keys = {
-            "embedding": embedding,
             "probe": job.probe,
             "datasets": job.datasets,
             "design": result.design,
@@ -99,33 +102,58 @@ def _domain_jobs(prepared: Prepared, methods: Sequence[Method]) -> Iterator[_Job
                 yield _Job("domain", name, "three-way", equal, kind, method, rows)
 
 
-def _genre_jobs(prepared: Prepared, methods: Sequence[Method]) -> Iterator[_Job]:
+def _genre_jobs(
+    prepared: Prepared, methods: Sequence[Method], excluded: list[dict[str, str]]
+) -> Iterator[_Job]:
     clips = prepared.clips
     for name in clips.datasets:
-        rows = _known_genres(prepared, clips.dataset == name)
+        inside = clips.dataset == name
+        rows, thin = known_genres(prepared, inside)
+        if thin:
+            why = f"fewer than {FEWEST_GENRE_GROUPS} groups with {name_some(thin)}"
+            excluded.append({"what": f"{len(thin)} genre(s) of {name}", "why": why})
         if rows.size:
             yield _Job("genre", name, "cross-fit", False, "linear", None, rows)
             if prepared.has_classes:
                 yield _Job("genre", name, "cross-fit", True, "linear", None, rows)
-    rows = _known_genres(prepared, np.ones(len(clips), dtype=bool))
-    if len(clips.datasets) > 1 and rows.size:
+        elif (clips.genre[inside] != "").any():
+            why = f"it needs two genres with {FEWEST_GENRE_GROUPS} groups at least"
+            excluded.append({"what": f"genre probe of {name}", "why": why})
+    rows, _ = known_genres(prepared, np.ones(len(clips), dtype=bool))
+    names = sorted(set(clips.dataset[rows]))
+    if len(names) > 1:
         for method in (None, *methods):
-            yield _Job(
-                "genre", " + ".join(clips.datasets), "three-way", False, "linear", method, rows
-            )
+            yield _Job("genre", " + ".join(names), "three-way", False, "linear", method, rows)
 
 
-def _known_genres(prepared: Prepared, inside: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the clips of the genres that have groups enough, none if there is one genre."""
+def known_genres(
+    prepared: Prepared, inside: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], list[str]]:
+    """Return the clips of the genres that have groups enough, and the genres that have not.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    inside : np.ndarray of bool [shape=(n,)]
+        The clips to choose from.
+
+    Returns
+    -------
+    rows : np.ndarray of int
+        None of the clips if there are less than two such genres.
+    thin : list of str
+    """
     clips = prepared.clips
     genre, groups = clips.genre.astype(str), clips.group_id
-    kept = [
-        name
+    sizes = {
+        str(name): len(np.unique(groups[inside & (genre == name)]))
         for name in np.unique(genre[inside])
-        if name and len(np.unique(groups[inside & (genre == name)])) >= _FEWEST_GROUPS
-    ]
+        if name
+    }
+    kept = [name for name, size in sizes.items() if size >= FEWEST_GENRE_GROUPS]
     rows = np.flatnonzero(inside & np.isin(genre, kept))
-    return rows if len(kept) > 1 else rows[:0]
+    thin = [name for name in sizes if name not in kept]
+    return (rows if len(kept) > 1 else rows[:0]), thin
 
 
 def _run(

@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biasaudio._validation import check_groups_do_not_straddle, did_you_mean, name_some
+from biasaudio._audit.labels import (
+    check_labels,
+    classes,
+    keep,
+    lacking_anywhere,
+    lacking_in_parts,
+    related,
+    some_reasons,
+)
+from biasaudio._audit.split import choose_split
+from biasaudio._validation import name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, EmbeddingTable
-from biasaudio.errors import DataError, ParameterError
-from biasaudio.probes._splits import assign_parts
+from biasaudio.errors import DataError
 from biasaudio.transfer import Task
 from biasaudio.transforms.methods import Method
 
 __all__ = ["Prepared", "prepare"]
-
-# With fewer positive groups than this on a side, an ROC-AUC says next to nothing.
-FEWEST_GROUPS = 3
-_TEST_SHARE = 3
 
 
 @dataclass
@@ -67,7 +72,7 @@ class Prepared:
         Raises
         ------
         DataError
-            If the table lacks one of the clips.
+            If the table lacks one of the clips, or all vectors are the same.
         """
         keys = zip(table.clips.dataset, table.clips.clip_id)
         place = {key: i for i, key in enumerate(keys)}
@@ -78,7 +83,13 @@ class Prepared:
                 f"embedding {table.embedding!r} has no vector for {len(lost)} clips that another "
                 f"embedding has: {name_some(lost)}; audit the embeddings one by one"
             )
-        return table.X[[place[key] for key in wanted]]
+        X = table.X[[place[key] for key in wanted]]
+        if (X == X[0]).all():
+            raise DataError(
+                f"embedding {table.embedding!r} has the same vector for all {len(X)} clips, so "
+                "there is nothing to measure; check how it was computed"
+            )
+        return X
 
     def task(self, X: NDArray[np.float32]) -> Task:
         """Return the transfer task for the vectors of these clips."""
@@ -107,6 +118,8 @@ class Prepared:
         -------
         list of Method
         """
+        if len(self.clips.datasets) < 2 and not asked:
+            return []
         kept = []
         for method in methods:
             why = self._why_not(method)
@@ -119,6 +132,8 @@ class Prepared:
         return kept
 
     def _why_not(self, method: Method) -> str:
+        if len(self.clips.datasets) < 2:
+            return f"there is one dataset only, {self.clips.datasets[0]!r}, and it needs two"
         if "genre" not in method.needs:
             return ""
         if not self.has_genres:
@@ -132,7 +147,12 @@ class Prepared:
 
 
 def prepare(
-    table: EmbeddingTable, *, labels: Sequence[str] | None, protocol: str, seed: int
+    table: EmbeddingTable,
+    *,
+    labels: str | Sequence[str] | None,
+    protocol: str,
+    seed: int,
+    need_labels: bool = True,
 ) -> Prepared:
     """Choose clips, labels and split of an audit.
 
@@ -144,6 +164,8 @@ def prepare(
     protocol : {"default", "wang2023"}
     seed : int
         For the split, where the datasets do not bring one.
+    need_labels : bool
+        Whether datasets that have labels, but none in common, are refused.
 
     Returns
     -------
@@ -156,39 +178,53 @@ def prepare(
     DataError
         If there is nothing to compare.
     """
-    clips = table.clips
-    if protocol == "wang2023":
-        clips = PUBLISHED.apply(clips)
-        # The published samples depend on the order of the clips: it was that of the keys.
-        clips = clips.select(np.lexsort((clips.clip_id.astype(str), clips.dataset.astype(str))))
-    asked = labels is not None
-    if labels is not None:
-        unknown = [name for name in labels if name not in clips.label_names]
-        if unknown:
-            raise ParameterError(
-                f"label {unknown[0]!r} is not known; choose among "
-                f"{name_some(clips.label_names, 30)}{did_you_mean(unknown[0], clips.label_names)}"
-            )
-        clips = clips.with_labels(list(labels))
-    if len(clips.datasets) == 1:
+    clips = _published(table.clips) if protocol == "wang2023" else table.clips
+    asked = check_labels(labels, clips)
+    if asked is not None and len(clips.datasets) < 2:
+        clips = clips.with_labels(asked)
+    if len(clips.datasets) < 2:
         return _one_dataset(clips)
     excluded: list[dict[str, str]] = []
-    clips = _comparable(clips, _shared(clips, excluded, asked=asked))
-    if "" in set(clips.genre) and len(set(clips.genre)) > 1:
-        without = int((clips.genre == "").sum())
-        excluded.append({"what": "genre", "why": f"{without} clips have no known genre"})
-    is_train, note = _split(clips, seed)
-    result = Prepared(clips, is_train, _classes(clips), excluded, [note])
-    testable = _testable(result, asked=asked)
-    if testable != clips.label_names:
-        result.clips = _comparable(clips, testable)
-        kept = np.isin(_names(clips), _names(result.clips))
-        result.is_train, result.classes = is_train[kept], _classes(result.clips)
-    return result
+    lacking = lacking_anywhere(clips)
+    shared = keep(lacking, asked, excluded)
+    if lacking and not shared and need_labels:
+        raise DataError(
+            f"{name_some(clips.datasets)} cannot be compared by any label: "
+            f"{some_reasons(lacking)}; rename labels that mean the same, or add clips"
+        )
+    clips = clips.with_labels(shared)
+    is_train, note = choose_split(clips, seed)
+    lacking = lacking_in_parts(clips, is_train)
+    testable = keep(lacking, asked, excluded)
+    if shared and not testable and need_labels:
+        raise DataError(
+            f"{name_some(clips.datasets)} have too few clips for any label: "
+            f"{some_reasons(lacking)}; add clips, or choose other datasets"
+        )
+    clips = clips.with_labels(testable)
+    if protocol == "default":
+        rows = _related(clips, is_train, excluded)
+        clips, is_train = clips.select(rows), is_train[rows]
+    if asked is not None:
+        clips = clips.with_labels(asked)
+    if not testable:
+        excluded.append({"what": "transfer", "why": "there is no label to compare the datasets by"})
+    _note_genres(clips, excluded)
+    return Prepared(clips, is_train, classes(clips), excluded, [note])
 
 
-def _names(clips: ClipTable) -> NDArray[Any]:
-    return np.array([f"{d}\0{c}" for d, c in zip(clips.dataset, clips.clip_id)])
+def _published(clips: ClipTable) -> ClipTable:
+    """Return the clips of the published labels and genres, in the published order."""
+    kept = PUBLISHED.apply(clips)
+    if len(kept.datasets) < 2:
+        raise DataError(
+            f"protocol wang2023 needs clips of two datasets with one of the genres "
+            f"{name_some(PUBLISHED.genres or (), 9)}, and {name_some(kept.datasets) or 'none'} has "
+            f"such clips; the genres are {name_some(np.unique(clips.genre.astype(str)), 9)}: "
+            "rename those that mean the same, or use protocol 'default'"
+        )
+    # The published samples depend on the order of the clips: it was that of the keys.
+    return kept.select(np.lexsort((kept.clip_id.astype(str), kept.dataset.astype(str))))
 
 
 def _one_dataset(clips: ClipTable) -> Prepared:
@@ -199,121 +235,34 @@ def _one_dataset(clips: ClipTable) -> Prepared:
             f"there is one dataset only, {clips.datasets[0]!r}, and it has no two genres to tell "
             "apart; give clips of two datasets, or genres"
         )
+    excluded = [
+        {
+            "what": "transfer, dataset probe and corrections",
+            "why": "there is one dataset only",
+        }
+    ]
+    _note_genres(clips, excluded)
     clips = clips.select(known)
-    return Prepared(
-        clips,
-        np.ones(len(clips), dtype=bool),
-        _classes(clips),
-        [{"what": "transfer and dataset probe", "why": "there is one dataset only"}],
-        [],
-    )
+    return Prepared(clips, np.ones(len(clips), dtype=bool), classes(clips), excluded)
 
 
-def _shared(clips: ClipTable, excluded: list[dict[str, str]], *, asked: bool) -> list[str]:
-    """Return the labels with positives and negatives in every dataset."""
-    kept = []
-    for name in clips.label_names:
-        truth, mask = clips.labels[name].to_numpy(), clips.mask[name].to_numpy()
-        lacking = [
-            f"no {what} in {dataset!r}"
-            for dataset in clips.datasets
-            for what, there in (("positives", truth), ("negatives", mask & ~truth))
-            if not (there & (clips.dataset == dataset)).any()
-        ]
-        if not lacking:
-            kept.append(name)
-        elif asked:
-            raise DataError(f"label {name!r} has {lacking[0]}; leave it out of labels")
-        else:
-            excluded.append({"what": f"label {name}", "why": "; ".join(lacking)})
-    if clips.label_names and not kept:
-        raise DataError(
-            f"{name_some(clips.datasets)} have no label in common; the labels are "
-            f"{name_some(clips.label_names, 20)}: rename those that mean the same"
-        )
-    return kept
+def _note_genres(clips: ClipTable, excluded: list[dict[str, str]]) -> None:
+    without = int((clips.genre == "").sum())
+    if 0 < without < len(clips):
+        excluded.append({"what": "genre", "why": f"{without} clips have no known genre"})
 
 
-def _comparable(clips: ClipTable, labels: list[str]) -> ClipTable:
-    """Return the clips that say something about these labels.
-
-    A clip that is known for sure to have none of them, such as a banjo note
-    where the datasets share no banjo, would make the datasets look different
-    for what they hold and not for how they sound.
-    """
-    if not clips.label_names:
-        return clips
-    complete = clips.mask.to_numpy(dtype=bool).all(axis=1)
-    kept = clips.with_labels(labels)
-    positive = kept.labels.to_numpy(dtype=bool).any(axis=1)
-    annotated = kept.mask.to_numpy(dtype=bool).any(axis=1)
-    return kept.select(positive | (annotated & ~complete))
-
-
-def _split(clips: ClipTable, seed: int) -> tuple[NDArray[np.bool_], str]:
-    """Return the training clips: by the given split, else drawn by group."""
-    split, dataset = clips.split, clips.dataset
-    is_train = split == "train"
-    drawn = []
+def _related(
+    clips: ClipTable, is_train: NDArray[np.bool_], excluded: list[dict[str, str]]
+) -> NDArray[np.bool_]:
+    """Return the clips to compare, and note how many others there are."""
+    rows = related(clips)
+    if any(lacking_in_parts(clips.select(rows), is_train[rows]).values()):
+        # Some label has nothing else to be told from.
+        return np.ones(len(clips), dtype=bool)
     for name in clips.datasets:
-        rows = np.flatnonzero(dataset == name)
-        if {"train", "test"} <= set(split[rows]) <= {"train", "test"}:
-            check_groups_do_not_straddle(clips.group[rows], split[rows], what=f"split of {name!r}")
-            continue
-        drawn.append(name)
-        classes = np.unique(_classes(clips)[rows], return_inverse=True)[1]
-        part = assign_parts(
-            clips.group_id[rows],
-            np.zeros(len(rows), dtype=np.intp),
-            classes,
-            _TEST_SHARE,
-            np.random.default_rng(seed),
-            np.array([name]),
-        )
-        is_train[rows] = part > 0
-    if not drawn:
-        return is_train, "The split into training and test clips is the datasets' own."
-    return is_train, (
-        f"{' and '.join(drawn)} came without a complete train/test split: a third of the groups "
-        f"was drawn as test set, stratified by class (seed {seed})."
-    )
-
-
-def _classes(clips: ClipTable) -> NDArray[Any]:
-    """Return one class a clip: its only positive label, or the rarest of several."""
-    truth = clips.labels.to_numpy(dtype=bool)
-    if not truth.shape[1]:
-        return np.full(len(clips), "")
-    rarity = np.argsort(np.argsort(truth.sum(axis=0), kind="stable"), kind="stable")
-    rank = np.where(truth, rarity, len(rarity))
-    names = np.array([*clips.label_names, ""])
-    return np.where(truth.any(axis=1), names[rank.argmin(axis=1)], "")
-
-
-def _testable(prepared: Prepared, *, asked: bool) -> list[str]:
-    """Return the labels with enough groups on both sides of the split."""
-    clips, kept = prepared.clips, []
-    for name in clips.label_names:
-        truth, mask = clips.labels[name].to_numpy(), clips.mask[name].to_numpy()
-        lacking = ""
-        for dataset in clips.datasets:
-            for part, inside in (("training", prepared.is_train), ("test", ~prepared.is_train)):
-                rows = inside & (clips.dataset == dataset) & mask
-                for what, there in (("positive", rows & truth), ("negative", rows & ~truth)):
-                    n = len(np.unique(clips.group_id[there]))
-                    if n < FEWEST_GROUPS and not lacking:
-                        lacking = f"{n} {what} groups among the {part} clips of {dataset!r}"
-        if not lacking:
-            kept.append(name)
-            continue
-        if asked:
-            raise DataError(
-                f"label {name!r} has {lacking}, fewer than {FEWEST_GROUPS}; leave it out of labels"
-            )
-        prepared.excluded.append({"what": f"label {name}", "why": lacking})
-    if clips.label_names and not kept:
-        raise DataError(
-            f"no label has {FEWEST_GROUPS} positive and negative groups in the training and the "
-            f"test part of every dataset; the last one has {lacking}: add clips"
-        )
-    return kept
+        n = int((~rows & (clips.dataset == name)).sum())
+        if n:
+            why = "they have none of the labels that are compared"
+            excluded.append({"what": f"{n} clips of {name}", "why": why})
+    return rows

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from biasaudio._audit.prepare import prepare
-from biasaudio._validation import name_some
+from biasaudio._parallel import check_n_jobs
+from biasaudio._validation import as_list, check_choice, name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, load_irmas, load_openmic
-from biasaudio.errors import DataError
-from biasaudio.results import write_text
+from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
+from biasaudio.results import make_folder, write_text
 from biasaudio.store import EmbeddingStore
-from biasaudio.transfer import evaluate
+from biasaudio.transfer import MODES, evaluate
 from biasaudio.transfer.published import load_published_table
 from biasaudio.transforms.methods import METHODS, ORIGINAL, check_methods
 
@@ -58,8 +60,7 @@ class Reproduction:
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``result_all_<mode>.csv`` and ``table_<mode>.csv``; return the folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(folder)
         for mode, rows in self.rows.items():
             write_text(folder / f"result_all_{mode}.csv", rows.to_csv(index=False))
             write_text(folder / f"table_{mode}.csv", self.tables[mode].to_csv(index=False))
@@ -69,10 +70,10 @@ class Reproduction:
 def reproduce(
     folder: str | os.PathLike[str],
     *,
-    embeddings: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
-    modes: Sequence[str] = ("global", "classwise"),
-    labels: Sequence[str] | None = None,
+    embeddings: str | Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
+    modes: str | Sequence[str] = MODES,
+    labels: str | Sequence[str] | None = None,
     missing: str = "raise",
     unknown: str = "raise",
     n_jobs: int = 1,
@@ -105,8 +106,15 @@ def reproduce(
 
     Raises
     ------
+    ParameterError
+        If an embedding, method, mode or label is unknown.
     DataError, StoreError
         If a part of the folder is missing or does not fit the others.
+
+    Warns
+    -----
+    BiasAudioWarning
+        If an instrument is left out for want of clips.
 
     References
     ----------
@@ -114,17 +122,24 @@ def reproduce(
     Pre-trained Audio Embeddings. ISMIR 2023, arXiv:2307.10834.
     """
     folder = Path(folder)
-    chosen = [m.name for m in check_methods(_PUBLISHED_METHODS if methods is None else methods)]
+    wanted = check_methods(_PUBLISHED_METHODS if methods is None else as_list(methods))
+    chosen = [method.name for method in wanted]
+    modes = [check_choice(mode, "modes", MODES) for mode in as_list(modes)]
+    if not modes:
+        raise ParameterError(f"modes is empty; give one or both of {', '.join(MODES)}")
+    check_n_jobs(n_jobs)
     clips = _published_clips(folder)
     store = EmbeddingStore(folder / "embeddings.h5")
     datasets = ["irmas", "openmic"]
-    if embeddings is None:
-        held = [store.embeddings(name) for name in datasets]
-        embeddings = [name for name in held[0] if name in held[1]]
+    shared = [n for n in store.embeddings(datasets[0]) if n in store.embeddings(datasets[1])]
+    embeddings = shared if embeddings is None else as_list(embeddings)
+    for name in embeddings:
+        check_choice(name, "embeddings", shared)
     found: dict[str, list[pd.DataFrame]] = {mode: [] for mode in modes}
     for name in embeddings:
         table = store.table(name, clips, datasets, missing=missing, unknown=unknown)
         prepared = prepare(table, labels=labels, protocol="wang2023", seed=0)
+        _warn_of(prepared.excluded)
         result = evaluate(
             prepared.task(prepared.vectors(table)),
             methods=chosen,
@@ -156,13 +171,20 @@ def _published_clips(folder: Path) -> ClipTable:
     return PUBLISHED.apply(ClipTable.concat([irmas, openmic]))
 
 
+def _warn_of(excluded: Sequence[Mapping[str, str]]) -> None:
+    for entry in excluded:
+        warnings.warn(
+            f"{entry['what']} is left out: {entry['why']}", BiasAudioWarning, stacklevel=3
+        )
+
+
 def _subfolder(folder: Path, names: Sequence[str]) -> Path:
     for name in names:
         if (folder / name).is_dir():
             return folder / name
     there = sorted(path.name for path in folder.iterdir())
     raise DataError(
-        f"{folder} has no folder {names[0]!r}, only {name_some(there, 9) or 'nothing'}; "
+        f"{folder} has no folder {names[0]!r}, only {name_some(there, 5) or 'nothing'}; "
         "lay the data out as the README says"
     )
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import json
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
+from biasaudio._audit.load import Source, fingerprint, load_tables
 from biasaudio._audit.measure import measure_probes
 from biasaudio._audit.prepare import Prepared, prepare
 from biasaudio._parallel import check_n_jobs
-from biasaudio._validation import check_choice, name_some
+from biasaudio._validation import as_list, check_choice, check_count, name_some
 from biasaudio.datasets import ClipTable, EmbeddingTable
-from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
+from biasaudio.errors import BiasAudioWarning, ParameterError
 from biasaudio.probes.scaling import has_units
 from biasaudio.results import AuditResult
-from biasaudio.store import EmbeddingStore
-from biasaudio.transfer import MODES, PROTOCOLS, compare, evaluate, measure_drops, resample
+from biasaudio.transfer import (
+    MODES,
+    PROTOCOLS,
+    Task,
+    compare,
+    evaluate,
+    measure_drops,
+    resample,
+)
 from biasaudio.transforms.methods import METHODS, Method, check_methods
 
 __all__ = ["audit"]
@@ -28,15 +37,15 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "pandas", "h5py", "librosa")
 
 
 def audit(
-    source: str | os.PathLike[str] | EmbeddingStore | EmbeddingTable,
+    source: Source,
     *,
     clips: ClipTable | None = None,
-    embeddings: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
+    embeddings: str | Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
+    labels: str | Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
     protocol: str = "default",
-    modes: Sequence[str] = ("global",),
+    modes: str | Sequence[str] = ("global",),
     pool: str = "mean",
     missing: str = "raise",
     unknown: str = "raise",
@@ -99,165 +108,161 @@ def audit(
     >>> sorted(set(result.transfer["method"]))
     ['leace', 'original']
     """
-    check_choice(protocol, "protocol", tuple(PROTOCOLS))
-    for mode in modes:
-        check_choice(mode, "mode", MODES)
-    check_n_jobs(n_jobs)
-    chosen = check_methods(list(METHODS) if methods is None else methods)
-    options = {"missing": missing, "unknown": unknown}
+    options = _Options(
+        protocol, tuple(as_list(modes)), n_permutations, n_resamples, random_state, n_jobs, progress
+    )
+    chosen = check_methods(list(METHODS) if methods is None else as_list(methods))
+    extra = _plain(meta or {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BiasAudioWarning)
-        tables = _load(source, clips, embeddings, datasets, pool, options, progress)
+        tables = load_tables(
+            source,
+            clips,
+            embeddings=None if embeddings is None else as_list(embeddings),
+            datasets=None if datasets is None else as_list(datasets),
+            pool=pool,
+            missing=missing,
+            unknown=unknown,
+            progress=progress,
+        )
         first = next(iter(tables.values()))
         prepared = prepare(first, labels=labels, protocol=protocol, seed=random_state)
         usable = prepared.usable(chosen, asked=methods is not None)
-        rows: dict[str, list[dict[str, Any]]] = {
-            "distribution": _records(prepared.clips.distribution(by=("dataset", "genre"))),
-            "dropped": _dropped(prepared.clips),
-            "methods": [method.card() for method in usable],
-        }
-        study = _Study(
-            prepared,
-            usable,
-            protocol,
-            tuple(modes),
-            n_permutations,
-            n_resamples,
-            random_state,
-            n_jobs,
-            progress,
-        )
+        study = _Study(prepared, usable, options)
         for name, table in tables.items():
-            for key, found in study.run(name, table).items():
-                rows.setdefault(key, []).extend(found)
-    about = {
-        "title": "Bias audit of " + name_some(tables, 5).replace("'", ""),
-        "protocol": protocol,
-        "seed": random_state,
-        "command": "",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
-        "files": _fingerprint(source),
-        "embeddings": list(tables),
-        "datasets": prepared.clips.datasets,
-        "labels": prepared.clips.label_names,
-        "config": {
-            "modes": list(modes),
-            "pool": pool,
-            "n_permutations": n_permutations,
-            "n_resamples": n_resamples,
-            "scaling": study.scaling,
-        },
-        "notes": prepared.notes,
-        "warnings": _messages(caught),
-        "excluded": prepared.excluded,
-        "synthetic": False,
-    }
-    return AuditResult.from_rows(rows, {**about, **(meta or {})})
+            study.run(name, table)
+    about = study.about()
+    about["config"]["pool"] = pool
+    about |= {"files": fingerprint(source), "warnings": _messages(caught), **extra}
+    return AuditResult.from_rows(study.rows, about)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What is measured and how; refuses what would only fail minutes later."""
+
+    protocol: str
+    modes: tuple[str, ...]
+    n_permutations: int
+    n_resamples: int
+    random_state: int
+    n_jobs: int
+    progress: bool
+
+    def __post_init__(self) -> None:
+        check_choice(self.protocol, "protocol", tuple(PROTOCOLS))
+        if not self.modes:
+            raise ParameterError(f"modes is empty; give one or both of {', '.join(MODES)}")
+        for mode in self.modes:
+            check_choice(mode, "modes", MODES)
+        check_count(self.n_permutations, "n_permutations", 0)
+        check_count(self.n_resamples, "n_resamples", 1)
+        check_count(self.random_state, "random_state", 0)
+        check_n_jobs(self.n_jobs)
 
 
 class _Study:
     """Everything that is measured, embedding by embedding, on the same clips."""
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        methods: Sequence[Method],
-        protocol: str,
-        modes: tuple[str, ...],
-        n_permutations: int,
-        n_resamples: int,
-        seed: int,
-        n_jobs: int,
-        progress: bool,
-    ) -> None:
-        self.prepared, self.methods = prepared, methods
-        self.protocol, self.modes = protocol, modes
-        self.n_permutations, self.n_resamples = n_permutations, n_resamples
-        self.seed, self.n_jobs, self.progress = seed, n_jobs, progress
+    def __init__(self, prepared: Prepared, methods: Sequence[Method], options: _Options) -> None:
+        self.prepared, self.methods, self.options = prepared, methods, options
         self.scaling: dict[str, str] = {}
+        clips = prepared.clips
+        self.rows: dict[str, list[dict[str, Any]]] = {
+            "distribution": _records(clips.distribution(by=("dataset", "genre"))),
+            "dropped": _dropped(clips),
+            "methods": [method.card() for method in methods],
+        }
 
-    def run(self, name: str, table: EmbeddingTable) -> dict[str, list[dict[str, Any]]]:
-        """Return the rows of one embedding."""
+    def run(self, name: str, table: EmbeddingTable) -> None:
+        """Add the rows of one embedding."""
         X = self.prepared.vectors(table)
         self.scaling[name] = "each feature" if has_units(X) else "common"
+        options = self.options
         measured = measure_probes(
             X,
             self.prepared,
             self.methods,
             embedding=name,
-            n_permutations=self.n_permutations,
-            n_resamples=self.n_resamples,
-            random_state=self.seed,
-            n_jobs=self.n_jobs,
-            progress=self.progress,
+            n_permutations=options.n_permutations,
+            n_resamples=options.n_resamples,
+            random_state=options.random_state,
+            n_jobs=options.n_jobs,
+            progress=options.progress,
         )
         self.prepared.excluded.extend(measured.excluded)
-        rows = {"probes": measured.probes, "probe_values": measured.values}
-        if not self.prepared.has_transfer:
-            return rows
-        bar = f"{name}: transfer" if self.progress else None
+        self._add(name, {"probes": measured.probes, "probe_values": measured.values})
+        if self.prepared.has_transfer:
+            self._add(name, self._transfer(name, self.prepared.task(X)))
+
+    def _transfer(self, name: str, task: Task) -> dict[str, list[dict[str, Any]]]:
+        options = self.options
         result = evaluate(
-            self.prepared.task(X),
+            task,
             methods=[method.name for method in self.methods],
-            protocol=self.protocol,
-            modes=self.modes,
-            n_jobs=self.n_jobs,
-            random_state=self.seed,
-            progress=bar,
+            protocol=options.protocol,
+            modes=options.modes,
+            n_jobs=options.n_jobs,
+            random_state=options.random_state,
+            progress=f"{name}: transfer" if options.progress else None,
         )
         curves = resample(
             result,
-            n_resamples=self.n_resamples,
-            random_state=self.seed,
-            n_jobs=self.n_jobs,
-            progress=bar and f"{name}: intervals",
+            n_resamples=options.n_resamples,
+            random_state=options.random_state,
+            n_jobs=options.n_jobs,
+            progress=f"{name}: intervals" if options.progress else None,
         )
-        rows["transfer"] = [{"embedding": name, **row} for row in result.rows()]
-        for key, found in (
-            ("comparisons", compare(result, curves=curves)),
-            ("drops", measure_drops(curves)),
-        ):
-            rows[key] = [{"embedding": name, **vars(one)} for one in found]
-        return rows
+        return {
+            "transfer": result.rows(),
+            "comparisons": [vars(one) for one in compare(result, curves=curves)],
+            "drops": [vars(one) for one in measure_drops(curves)],
+        }
+
+    def _add(self, name: str, found: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+        for table, rows in found.items():
+            self.rows.setdefault(table, []).extend({"embedding": name, **row} for row in rows)
+
+    def about(self) -> dict[str, Any]:
+        """Return the provenance."""
+        options, clips = self.options, self.prepared.clips
+        names = list(self.scaling)
+        return {
+            "title": f"Bias audit of {', '.join(names)} on {' and '.join(clips.datasets)}",
+            "protocol": options.protocol,
+            "seed": options.random_state,
+            "command": "",
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "versions": _versions(),
+            "embeddings": names,
+            "datasets": clips.datasets,
+            "labels": clips.label_names,
+            "config": {
+                "modes": list(options.modes),
+                "n_permutations": options.n_permutations,
+                "n_resamples": options.n_resamples,
+                "scaling": self.scaling,
+            },
+            "notes": self.prepared.notes,
+            "excluded": _different(self.prepared.excluded),
+            "synthetic": False,
+        }
 
 
-def _load(
-    source: str | os.PathLike[str] | EmbeddingStore | EmbeddingTable,
-    clips: ClipTable | None,
-    embeddings: Sequence[str] | None,
-    datasets: Sequence[str] | None,
-    pool: str,
-    options: dict[str, str],
-    progress: bool,
-) -> dict[str, EmbeddingTable]:
-    """Return the table of each embedding."""
-    if isinstance(source, EmbeddingTable):
-        if clips is not None or embeddings is not None:
-            raise ParameterError(
-                "clips and embeddings were given with an EmbeddingTable, which has both; leave "
-                "them out, or give a store"
-            )
-        table = source
-        if datasets is not None:
-            table = table.select([name in datasets for name in table.clips.dataset])
-        return {table.embedding or "embedding": table}
-    store = source if isinstance(source, EmbeddingStore) else EmbeddingStore(source)
-    if datasets is None and clips is not None:
-        datasets = [name for name in store.datasets() if name in clips.datasets]
-    wanted = datasets or store.datasets()
-    if embeddings is None:
-        held = [set(store.embeddings(name)) for name in wanted]
-        embeddings = sorted(set.intersection(*held))
-    if not embeddings:
-        raise DataError(
-            f"{name_some(wanted)} have no embedding in common; choose datasets that do, or import "
-            "the missing vectors"
-        )
-    return {
-        name: store.table(name, clips, wanted, pool, progress=progress, **options)
-        for name in dict.fromkeys(embeddings)
-    }
+def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance as it will be read back, or say that it cannot be saved."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(meta), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"meta cannot be written as JSON ({error}); give texts, numbers, lists and dicts"
+        ) from error
+    return plain
+
+
+def _different(entries: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return each entry once: what is true of one embedding often is of all."""
+    return [entry for i, entry in enumerate(entries) if entry not in entries[:i]]
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:
@@ -271,13 +276,6 @@ def _dropped(clips: ClipTable) -> list[dict[str, Any]]:
         examples = name_some(part["clip_id"], 2)
         rows.append({"dataset": dataset, "reason": reason, "n": len(part), "examples": examples})
     return rows
-
-
-def _fingerprint(source: Any) -> list[dict[str, Any]]:
-    if isinstance(source, EmbeddingTable):
-        return []
-    store = source if isinstance(source, EmbeddingStore) else EmbeddingStore(source)
-    return store.fingerprint()
 
 
 def _messages(caught: Sequence[warnings.WarningMessage]) -> list[str]:

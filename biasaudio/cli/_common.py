@@ -4,28 +4,102 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from biasaudio.errors import ParameterError
 
-__all__ = ["Parser", "add_correction_options", "add_store_options", "command_line", "emit", "note"]
+__all__ = [
+    "Parser",
+    "add_correction_options",
+    "add_shared_options",
+    "add_store_options",
+    "command_line",
+    "emit",
+    "expand",
+    "note",
+    "note_warnings",
+    "partial_rule",
+    "read_clips",
+    "text_table",
+    "whole_number",
+]
+
+_SHOWN_WARNINGS = 3
 
 
 class Parser(argparse.ArgumentParser):
     """Raise on wrong usage, so that ``--json`` can report it like any error."""
 
+    def __init__(self, **options: Any) -> None:
+        # Abbreviated, --json would not be seen where parsing itself fails.
+        super().__init__(**{"allow_abbrev": False, **options})
+
     def error(self, message: str) -> NoReturn:
         """Raise with the message and the way to the help."""
         raise ParameterError(f"{message}; see '{self.prog} --help'")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Name an unknown option before anything that is missing."""
+        own = list(args or ())
+        is_outer = self._subparsers is not None
+        if is_outer:
+            own = list(takewhile(lambda text: text.startswith("-"), own))
+        for text in own:
+            name = text.split("=")[0]
+            if name[:2] == "--" and len(name) > 2 and name not in self._option_string_actions:
+                from biasaudio._validation import did_you_mean
 
-def command_line() -> str:
+                hint = did_you_mean(name, self._option_string_actions)
+                way = "; give options after the command" if is_outer else hint
+                self.error(f"unknown option {name!r}{way}")
+        return super().parse_known_args(args, namespace)
+
+
+def whole_number(at_least: int) -> Callable[[str], int]:
+    """Return what reads an option as a whole number that is large enough."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or int(text) < at_least:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not allowed; give a whole number from {at_least} upwards"
+            )
+        return int(text)
+
+    return read
+
+
+def add_shared_options(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Add the options of every command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    again : bool
+        Whether a parser above has them too; then what was given there stays.
+    """
+    group = parser.add_argument_group("every command")
+
+    def add(name: str, default: Any, text: str, **options: Any) -> None:
+        default = argparse.SUPPRESS if again else default
+        group.add_argument(name, default=default, help=text, **options)
+
+    add("--json", False, "one JSON document on stdout", action="store_true")
+    add("--seed", 0, "random seed (default 0)", type=whole_number(0), metavar="N")
+    add("--n-jobs", -1, "processes (default all cores)", type=whole_number(-1), metavar="N")
+    add("--quiet", False, "nothing on stderr but errors", action="store_true")
+    add("--debug", False, "show the traceback of an error", action="store_true")
+
+
+def command_line(args: argparse.Namespace) -> str:
     """Return the command as it was typed."""
     import shlex
 
-    return shlex.join(["biasaudio", *sys.argv[1:]])
+    return shlex.join(["biasaudio", *args.typed])
 
 
 def note(args: argparse.Namespace, text: str) -> None:
@@ -34,23 +108,31 @@ def note(args: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def note_warnings(args: argparse.Namespace, texts: Sequence[str]) -> None:
+    """Print the first few warnings on stderr, unless quiet."""
+    for text in texts[:_SHOWN_WARNINGS]:
+        note(args, f"warning: {text}")
+    if len(texts) > _SHOWN_WARNINGS:
+        note(args, f"warning: and {len(texts) - _SHOWN_WARNINGS} more of this kind")
+
+
 def emit(args: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
     """Print the outcome on stdout: the text, or the document with ``--json``."""
     if args.json:
-        print(json.dumps(_strict(document), indent=1))
+        print(json.dumps(_strict(document), indent=1, allow_nan=False))
     elif text:
         print(text)
 
 
 def _strict(value: Any) -> Any:
-    """Return the value with NaN as null, which JSON lacks, and numpy numbers as Python's."""
+    """Return the value with null for NaN, which JSON lacks, and numpy numbers as Python's."""
     if isinstance(value, dict):
         return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_strict(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -10,9 +10,10 @@ from biasaudio.cli._common import (
     command_line,
     emit,
     expand,
-    note,
+    note_warnings,
     partial_rule,
     read_clips,
+    whole_number,
 )
 
 __all__ = ["add_arguments", "run"]
@@ -23,17 +24,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store_options(parser)
     parser.add_argument("--embedding", nargs="+", metavar="NAME", help="default: all they share")
     add_correction_options(parser)
-    parser.add_argument("--protocol", default="default", help="default or wang2023")
-    parser.add_argument("--pool", default="mean", help="mean, max, std or mean+std of the frames")
-    parser.add_argument("--resamples", type=int, default=1000, help="for intervals (default 1000)")
-    parser.add_argument("--permutations", type=int, default=200, help="for p (default 200)")
+    parser.add_argument("--protocol", default="default", metavar="NAME", help="default or wang2023")
+    parser.add_argument(
+        "--pool", default="mean", metavar="HOW", help="mean, max, std or mean+std of the frames"
+    )
+    for name, default, least, text in (
+        ("--resamples", 1000, 1, "for intervals"),
+        ("--permutations", 200, 0, "for p-values"),
+    ):
+        parser.add_argument(
+            name,
+            type=whole_number(least),
+            default=default,
+            metavar="N",
+            help=f"{text} (default {default})",
+        )
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report goes")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the audit, write it to ``--out`` and print the verdict."""
     import biasaudio
+    from biasaudio.results import check_folder
 
+    check_folder(args.out)
     result = biasaudio.audit(
         args.store,
         clips=read_clips(args),
@@ -51,12 +65,14 @@ def run(args: argparse.Namespace) -> int:
         random_state=args.seed,
         n_jobs=args.n_jobs,
         progress=not args.quiet,
-        meta={"command": command_line()},
+        meta={"command": command_line(args)},
     )
     out = result.save(args.out)
-    for text in result.meta["warnings"][: 0 if args.quiet else 3]:
-        note(args, f"warning: {text}")
+    note_warnings(args, result.meta["warnings"])
     document = {"out": str(out), "report": str(out / "report.html"), "meta": result.meta}
-    tables = {name: getattr(result, name).to_dict("records") for name in ("probes", "comparisons")}
+    tables = {
+        name: getattr(result, name).to_dict("records")
+        for name in ("probes", "drops", "comparisons")
+    }
     emit(args, f"{result.summary()}\n\nReport: {out / 'report.html'}", document | tables)
     return 0

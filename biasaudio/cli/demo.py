@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import argparse
 
-from biasaudio.cli._common import command_line, emit, note
+from biasaudio.cli._common import command_line, emit, note, note_warnings, whole_number
 
 __all__ = ["add_arguments", "run"]
+
+# With fewer, no instrument has three songs in both parts of both datasets.
+FEWEST_SONGS = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--out", metavar="DIR", default="demo-report", help="default: demo-report")
-    parser.add_argument("--songs", type=int, default=88, help="songs a dataset (default 88)")
+    parser.add_argument(
+        "--songs",
+        type=whole_number(1),
+        default=88,
+        metavar="N",
+        help="songs a dataset (default 88)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Synthesise, embed, store, audit, and hold what was found against what was planted."""
-    from pathlib import Path
-
     import biasaudio
+    from biasaudio._parallel import check_n_jobs
     from biasaudio.datasets.synthesis import DATASETS, PLANTED, synthesize_datasets
     from biasaudio.embed import LibrosaFeatures, embed_clips
     from biasaudio.errors import ParameterError
+    from biasaudio.results import check_folder
 
-    out = Path(args.out)
-    if out.exists() and not out.is_dir():
-        raise ParameterError(f"--out {out} is a file; give a folder")
+    out = check_folder(args.out)
+    check_n_jobs(args.n_jobs)
+    if args.songs < FEWEST_SONGS:
+        raise ParameterError(
+            f"--songs={args.songs} is too few to compare instruments; give {FEWEST_SONGS} or more"
+        )
     note(args, "Synthesising audio: nothing in this demo is recorded music.")
     store = embed_clips(
         LibrosaFeatures(),
@@ -38,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     )
     about = {
         "title": "biasaudio demo: synthetic audio",
-        "command": command_line(),
+        "command": command_line(args),
         "synthetic": True,
         "planted": PLANTED,
     }
@@ -46,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         store, random_state=args.seed, n_jobs=args.n_jobs, progress=not args.quiet, meta=about
     )
     result.save(out)
+    note_warnings(args, result.meta["warnings"])
     report = out / "report.html"
     document = {"report": str(report), "store": str(store), "meta": result.meta}
     emit(args, f"{result.summary()}\n\nReport: {report}", document)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -10,25 +12,33 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from biasaudio.cli._common import Parser
+from biasaudio.cli._common import Parser, add_shared_options, note_warnings
 from biasaudio.errors import BiasAudioError, BiasAudioWarning, ParameterError
 
 __all__ = ["main"]
 
 COMMANDS = ("demo", "audit", "reproduce", "probe", "store", "report")
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
-_SHOWN_WARNINGS = 5
+# Messages name the way out in Python; a user of the command line needs it in options.
+_IN_SHELL = (
+    ('missing="drop"', "--allow-partial"),
+    ('unknown="drop"', "--allow-partial"),
+    ("overwrite=True", "--overwrite"),
+    ("columns={'clip': ...}", "--column clip=NAME"),
+    ("columns names", "--column names"),
+    ("datasets=[...]", "--datasets"),
+    ("write one with import_arrays", "write one with 'biasaudio store import'"),
+    ("n_jobs=", "--n-jobs="),
+    ("n_permutations=", "--permutations="),
+    ("n_resamples=", "--resamples="),
+    ("random_state=", "--seed="),
+    ("ask for fewer splits", "ask for fewer --splits"),
+    ("leave it out of labels", "leave it out of --labels"),
+)
 
 
 def build_parser() -> Parser:
     """Return the parser of all commands."""
-    shared = Parser(add_help=False)
-    group = shared.add_argument_group("every command")
-    group.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    group.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-    group.add_argument("--n-jobs", type=int, default=-1, help="processes (default all cores)")
-    group.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = Parser(
         prog="biasaudio",
         description="Measure dataset and genre bias in audio embeddings, and correct it.",
@@ -39,10 +49,9 @@ def build_parser() -> Parser:
     for name in COMMANDS:
         module = import_module(f"biasaudio.cli.{name}")
         text = module.__doc__ or ""
-        command = commands.add_parser(
-            name, parents=[shared], help=text.splitlines()[0].rstrip("."), description=text
-        )
+        command = commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
         module.add_arguments(command)
+        add_shared_options(command)
         command.set_defaults(run=module.run)
     return parser
 
@@ -64,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Known before parsing, because parsing itself can fail.
     as_json, debug = "--json" in argv, "--debug" in argv
     try:
+        _check_command(argv)
         parser = build_parser()
-        args = parser.parse_args(argv)
+        args = parser.parse_args(argv, argparse.Namespace(typed=argv))
         if args.version:
             from importlib.metadata import version
 
@@ -74,14 +84,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             parser.print_help()
             return USAGE
-        return _run(args)
-    except BiasAudioError as error:
-        return _fail(error, as_json=as_json, debug=debug)
-    except OSError as error:
+        code = _run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader, such as head, has enough; the flush at exit must not fail again.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        return FAILURE
+    except (BiasAudioError, OSError) as error:
         return _fail(error, as_json=as_json, debug=debug)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _check_command(argv: Sequence[str]) -> None:
+    """Refuse an unknown command, and say which is nearest."""
+    name = next((text for text in argv if not text.startswith("-")), None)
+    if name is not None and name not in COMMANDS:
+        from biasaudio._validation import did_you_mean
+
+        known = ", ".join(COMMANDS)
+        raise ParameterError(
+            f"unknown command {name!r}; choose one of {known}{did_you_mean(name, COMMANDS)}"
+        )
 
 
 def _run(args: Any) -> int:
@@ -89,11 +115,7 @@ def _run(args: Any) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BiasAudioWarning)
         code: int = args.run(args)
-    texts = list(dict.fromkeys(str(one.message) for one in caught))
-    for text in texts[: 0 if args.quiet else _SHOWN_WARNINGS]:
-        print(f"warning: {text}", file=sys.stderr)
-    if len(texts) > _SHOWN_WARNINGS and not args.quiet:
-        print(f"warning: ... and {len(texts) - _SHOWN_WARNINGS} more", file=sys.stderr)
+    note_warnings(args, list(dict.fromkeys(str(one.message) for one in caught)))
     return code
 
 
@@ -102,6 +124,12 @@ def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     message = " ".join(str(error).split())
+    if isinstance(error, OSError) and not isinstance(error, BiasAudioError):
+        message = (
+            f"{error.filename}: {error.strerror}; check the path, its permissions and the disk"
+        )
+    for python, shell in _IN_SHELL:
+        message = message.replace(python, shell)
     if as_json:
         print(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
     else:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
-from biasaudio.cli._common import add_store_options, emit, partial_rule, read_clips
+from biasaudio.cli._common import (
+    add_store_options,
+    emit,
+    note,
+    partial_rule,
+    read_clips,
+    whole_number,
+)
 
 __all__ = ["add_arguments", "run"]
 
@@ -18,8 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--genre", action="store_true", help="probe the genre, not the dataset")
     parser.add_argument("--method", metavar="NAME", help="after this correction (three-way split)")
     parser.add_argument("--mix", choices=("equal", "raw"), default="equal", help="class mix")
-    parser.add_argument("--kind", default="linear", help="linear or scaled")
-    parser.add_argument("--permutations", type=int, default=200, help="for p (default 200)")
+    parser.add_argument("--kind", default="linear", metavar="KIND", help="linear or scaled")
+    parser.add_argument(
+        "--splits",
+        type=whole_number(2),
+        default=5,
+        metavar="N",
+        help="folds without a correction (default 5); with one there are three parts",
+    )
+    parser.add_argument(
+        "--permutations",
+        type=whole_number(0),
+        default=200,
+        metavar="N",
+        help="for p (default 200)",
+    )
     parser.add_argument(
         "--fail-above",
         type=float,
@@ -31,49 +53,100 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one probe and print what it found."""
     from biasaudio._audit.prepare import prepare
-    from biasaudio.errors import ParameterError
-    from biasaudio.probes import probe_domain, probe_genre
+    from biasaudio._validation import check_choice, name_some
+    from biasaudio.errors import DataError, ParameterError
+    from biasaudio.probes.identity import KINDS
     from biasaudio.store import EmbeddingStore
     from biasaudio.transforms.methods import check_methods
 
+    check_choice(args.kind, "kind", KINDS)
+    methods = check_methods([args.method] if args.method else [])
+    if args.fail_above is not None and not 0 <= args.fail_above <= 1:
+        raise ParameterError(f"--fail-above={args.fail_above} is not a ROC-AUC; give 0 to 1")
     store = EmbeddingStore(args.store)
     there = store.embeddings()
     name = args.embedding or (there[0] if len(there) == 1 else None)
     if name is None:
         raise ParameterError(f"--embedding is needed: the store has {', '.join(there) or 'none'}")
-    if args.fail_above is not None and not 0 <= args.fail_above <= 1:
-        raise ParameterError(f"--fail-above={args.fail_above} is not a ROC-AUC; give 0 to 1")
     rule = partial_rule(args)
     table = store.table(name, read_clips(args), args.datasets, missing=rule, unknown=rule)
-    prepared = prepare(table, labels=args.labels, protocol="default", seed=args.seed)
-    methods = prepared.usable(check_methods([args.method] if args.method else []), asked=True)
-    X, clips = prepared.vectors(table), prepared.clips
-    options = {
-        "groups": clips.group_id,
-        "strata": prepared.classes if args.mix == "equal" and prepared.has_classes else None,
+    prepared = prepare(
+        table, labels=args.labels, protocol="default", seed=args.seed, need_labels=False
+    )
+    if args.mix == "equal" and table.clips.label_names and not prepared.has_classes:
+        raise DataError(
+            f"{name_some(table.clips.datasets)} have no label in common with clips enough, so the "
+            "class mix cannot be made equal; rename labels that mean the same "
+            f"({name_some(table.clips.label_names, 9)}), or give --mix raw"
+        )
+    result = _probe(args, prepared, prepared.vectors(table), prepared.usable(methods, asked=True))
+    exceeded = args.fail_above is not None and result.low > args.fail_above
+    what = "genre" if args.genre else "dataset"
+    after = f" after {args.method}" if methods else ""
+    lines = [f"{name}{after}, {what} probe: {result}"]
+    lines += [f"  {v.value}: ROC-AUC {v.auc:.3f}, n = {v.n}" for v in result.by_value]
+    if exceeded:
+        lines.append(f"The interval lies above {args.fail_above}: exit code {EXCEEDED}.")
+    document = {
+        "embedding": name,
+        "probe": what,
+        "method": args.method or "original",
+        "exceeded": exceeded,
+        **vars(result),
+        "by_value": [vars(value) for value in result.by_value],
+    }
+    emit(args, "\n".join(lines), document)
+    return EXCEEDED if exceeded else 0
+
+
+def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[Any]) -> Any:
+    """Return the `ProbeResult` for the clips that can be told apart, as an audit has it."""
+    from biasaudio.probes import probe_domain, probe_genre
+
+    clips, equal = prepared.clips, args.mix == "equal" and prepared.has_classes
+    rows = _rows(args, prepared)
+    domain, genre = clips.dataset.astype(str)[rows], clips.genre.astype(str)[rows]
+    options: dict[str, Any] = {
+        "groups": clips.group_id[rows],
+        "strata": prepared.classes[rows] if equal else None,
         "kind": args.kind,
+        "n_splits": args.splits,
         "n_permutations": args.permutations,
         "random_state": args.seed,
     }
     if methods:
         options["correction"] = methods[0].make()
         if "genre" in methods[0].needs:
-            options["fit_params"] = {"genre": clips.genre.astype(str)}
-    domain = clips.dataset.astype(str)
+            options["fit_params"] = {"genre": genre}
     if args.genre:
-        known = clips.genre != ""
-        for key in ("groups", "strata"):
-            options[key] = options[key][known] if options[key] is not None else None
-        genre = clips.genre.astype(str)[known]
-        result = probe_genre(X[known], genre, domain=domain[known], **options)
-    else:
-        result = probe_domain(X, domain, **options)
-    exceeded = args.fail_above is not None and result.low > args.fail_above
-    what = "genre" if args.genre else "dataset"
-    lines = [f"{name}: {what} readable with {result}"]
-    lines += [f"  {v.value}: ROC-AUC {v.auc:.3f}, n = {v.n}" for v in result.by_value]
-    if exceeded:
-        lines.append(f"The interval lies above {args.fail_above}: exit code {EXCEEDED}.")
-    document = vars(result) | {"by_value": [vars(v) for v in result.by_value]}
-    emit(args, "\n".join(lines), {"embedding": name, "exceeded": exceeded, **document})
-    return EXCEEDED if exceeded else 0
+        return probe_genre(X[rows], genre, domain=domain, **options)
+    return probe_domain(X[rows], domain, **options)
+
+
+def _rows(args: argparse.Namespace, prepared: Any) -> Any:
+    """Return the clips to probe, and say what is left out, or why there are none."""
+    import numpy as np
+
+    from biasaudio._audit.measure import FEWEST_GENRE_GROUPS, known_genres
+    from biasaudio._validation import name_some
+    from biasaudio.errors import DataError
+
+    clips = prepared.clips
+    if not args.genre:
+        if len(clips.datasets) < 2:
+            raise DataError(
+                f"there is one dataset only, {clips.datasets[0]!r}, and none to tell it from; "
+                "import another one, or ask for the genre with --genre"
+            )
+        return np.arange(len(clips))
+    rows, thin = known_genres(prepared, np.ones(len(clips), dtype=bool))
+    if not rows.size:
+        known = name_some(sorted(set(clips.genre) - {""})) or "none"
+        raise DataError(
+            f"the genre cannot be probed: it takes two with {FEWEST_GENRE_GROUPS} groups of clips "
+            f"at least, and the genres are {known}; give more clips, or genres"
+        )
+    if thin:
+        few = f"fewer than {FEWEST_GENRE_GROUPS} groups of clips"
+        note(args, f"note: {name_some(thin)} left out, with {few} each")
+    return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from biasaudio.cli._common import emit
 
@@ -17,10 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the audit, write the report and print the verdict."""
-    from biasaudio.results import AuditResult
+    from biasaudio.results import AuditResult, check_folder
 
-    result = AuditResult.load(args.audit)
-    out = result.save(args.out or args.audit)
+    source = Path(args.audit)
+    target = check_folder(args.out or (source.parent if source.is_file() else source))
+    result = AuditResult.load(source)
+    out = result.save(target)
     document = {"report": str(out / "report.html"), "meta": result.meta}
     emit(args, f"{result.summary()}\n\nReport: {out / 'report.html'}", document)
     return 0

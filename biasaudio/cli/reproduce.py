@@ -32,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the study, write its tables and print them beside the published ones."""
     import biasaudio
+    from biasaudio.results import check_folder
     from biasaudio.transforms import METHODS
 
+    check_folder(args.out)
     rule = "drop" if args.allow_partial else "raise"
     study = biasaudio.reproduce(
         args.folder,
@@ -95,5 +97,5 @@ def _lines(table: Any) -> list[str]:
             known = row["published"] == row["published"]
             beside = f" ({100 * row['published']:.2f})" if known else " " * 8
             cells.append(f"{100 * row['roc_auc']:.2f}{beside}".rjust(18))
-        lines.append(f"{embedding + ' ' + method:18}" + "".join(cells))
+        lines.append(f"{f'{embedding} {method}':18}" + "".join(cells))
     return lines

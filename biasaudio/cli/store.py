@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from biasaudio.cli._common import Parser, emit, text_table
-from biasaudio.errors import ParameterError
+from biasaudio.cli._common import Parser, add_shared_options, emit, text_table
+from biasaudio.errors import DataError, ParameterError
 
 __all__ = ["add_arguments", "run"]
 
@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="read a clip column from another name, as in group=song_id",
     )
     for action in (listing, importing):
-        action.add_argument("--json", action="store_true", help="one JSON document on stdout")
-        action.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
-        action.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        add_shared_options(action, again=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> None:
+    from biasaudio._validation import name_some
     from biasaudio.store import import_file
 
     columns = {}
@@ -55,15 +54,20 @@ def _import(args: argparse.Namespace) -> None:
         if not (name and found and column):
             raise ParameterError(f"--column {pair!r} is not NAME=COLUMN, as in group=song_id")
         columns[name] = column
-    for file in args.files:
-        import_file(
-            args.store,
-            file,
-            dataset=args.dataset,
-            embedding=args.embedding,
-            overwrite=args.overwrite,
-            columns=columns or None,
-        )
+    for i, file in enumerate(args.files):
+        try:
+            import_file(
+                args.store,
+                file,
+                dataset=args.dataset,
+                embedding=args.embedding,
+                overwrite=args.overwrite,
+                columns=columns or None,
+            )
+        except (DataError, ParameterError) as error:
+            where = "" if file in str(error) else f"{file}: "
+            before = f" ({name_some(args.files[:i])} went into the store before)" if i else ""
+            raise type(error)(f"{where}{error}{before}") from error
 
 
 def _rows(path: str) -> list[dict[str, Any]]:

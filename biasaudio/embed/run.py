@@ -75,9 +75,8 @@ def embed_clips(
     """
     rows: list[tuple[str, ...]] = []
     vectors: list[NDArray[np.float32]] = []
-    for clip in tqdm(
-        clips, desc=model.name, total=total, unit="clip", file=sys.stderr, disable=not progress
-    ):
+    bar = {"desc": model.name, "total": total, "unit": "clip", "file": sys.stderr, "leave": False}
+    for clip in tqdm(clips, disable=not progress, **bar):
         wave = check_waveform(clip.waveform, f"clip {clip.clip_id!r}")
         if clip.sample_rate != model.sample_rate:
             wave = librosa.resample(wave, orig_sr=clip.sample_rate, target_sr=model.sample_rate)

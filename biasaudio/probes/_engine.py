@@ -2,12 +2,12 @@
 
 A *plan* is one split of the clips into parts: a correction is fitted on part
 A, the probe on part B, and scored on part C.  Without a correction there is
-no A.  Everything that is reported is an average over plans.
+no A.  The plans of one split rotate its parts, and splits are redrawn.
+Everything that is reported is an average over plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from biasaudio.probes.inference import weighted_auc
 from biasaudio.probes.ridge import RidgeProbe
 from biasaudio.probes.scaling import feature_scale, spread
 
-__all__ = ["Clips", "Plan", "Scored", "aucs", "make_plans", "permute_values", "run_plan"]
+__all__ = ["Clips", "Plan", "Scored", "Split", "aucs", "make_splits", "permute_values", "run_plan"]
 
 _Array = NDArray[np.float64]
 _Codes = NDArray[np.intp]
@@ -49,6 +49,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Split:
+    """Hold one split of the clips, or of a subsample, and its rotations.
+
+    ``rows`` are sorted row numbers, ``part`` is the part of each.
+    """
+
+    rows: _Codes
+    part: _Codes
+    plans: tuple[Plan, ...]
+
+
+@dataclass(frozen=True)
 class Scored:
     """Hold the outcome of one plan.
 
@@ -71,11 +83,11 @@ class Scored:
     permuted: _Array
 
 
-def make_plans(
+def make_splits(
     clips: Clips, *, three_way: bool, n_splits: int, n_repeats: int, rng: np.random.Generator
-) -> list[Plan]:
-    """Return the plans: rotations of a split, repeated, each repeat redrawn."""
-    plans = []
+) -> list[Split]:
+    """Return the splits, each redrawn, and the rotations of each."""
+    splits = []
     n_parts = 3 if three_way else n_splits
     none = np.zeros(0, dtype=np.intp)
     for _ in range(n_repeats):
@@ -87,40 +99,44 @@ def make_plans(
         part = assign_parts(
             clips.groups[rows], clips.values[rows], strata[rows], n_parts, rng, clips.names
         )
+        plans = []
         for k in range(n_parts):
             test = rows[part == k]
             if three_way:
-                plans.append(Plan(rows[part == (k + 1) % 3], rows[part == (k + 2) % 3], test))
+                fit, train = rows[part == (k + 1) % 3], rows[part == (k + 2) % 3]
+                plans.append(Plan(fit, train, test))
             else:
                 plans.append(Plan(none, rows[part != k], test))
-    for plan in plans:
+        splits.append(Split(rows, part, tuple(plans)))
+    for plan in (plan for split in splits for plan in split.plans):
         for what, rows in (("train", plan.train), ("test", plan.test)):
             missing = np.setdiff1d(np.arange(len(clips.names)), clips.values[rows])
             if missing.size:
                 raise DataError(
-                    f"{clips.names[missing[0]]!r} has no clip in the {what} part of a split by "
-                    "group; its groups are too few or too uneven, ask for fewer splits"
+                    f"{str(clips.names[missing[0]])!r} has no clip in the {what} part of a split "
+                    "by group; its groups are too few or too uneven, ask for fewer splits"
                 )
-    return plans
+    return splits
 
 
 def run_plan(
     clips: Clips,
     plan: Plan,
-    correct: Callable[[Plan], tuple[_Floats, _Floats]],
+    train: _Floats,
+    test: _Floats,
     *,
     scaled: bool,
     weights: _Array,
     permutations: _Codes,
 ) -> Scored:
-    """Correct, fit the probe, score the test part, resample it and refit the null.
+    """Fit the probe, score the test part, resample it and refit the null.
 
     Parameters
     ----------
     clips : Clips
     plan : Plan
-    correct : callable
-        Returns the corrected training and test vectors of a plan.
+    train, test : np.ndarray [shape=(m, d)]
+        The vectors of these parts, corrected.
     scaled : bool
         Whether every feature is scaled by its spread on the training part,
         also where all have one unit.
@@ -131,7 +147,6 @@ def run_plan(
     -------
     Scored
     """
-    train, test = correct(plan)
     scale = spread(train) if scaled else feature_scale(train)
     train, test = train / scale, test / scale
     probe, k = RidgeProbe(train), len(clips.names)
@@ -176,21 +191,30 @@ def aucs(scores: _Array, values: _Codes, weights: _Array) -> _Array:
     return np.stack(columns if k > 2 else columns * 2, axis=-1)
 
 
-def permute_values(clips: Clips, n: int, rng: np.random.Generator) -> _Codes:
+def permute_values(clips: Clips, split: Split, n: int, rng: np.random.Generator) -> _Codes:
     """Return n permutations of the values of all clips [shape=(n, n_clips)].
 
-    Where every group has one value, whole groups swap values, inside their
-    stratum; else single clips do.
+    Where every group has one value, whole groups get new values, else single
+    clips do; clips outside the split keep theirs.  In each part of the split
+    and each stratum the values keep their numbers of clips, a group give or
+    take.  A permutation across the parts, or of all clips and not of the
+    subsample, or one that counts groups where a domain has many small ones,
+    would undo the equal class mix and measure the classes.
     """
-    strata = np.zeros_like(clips.groups) if clips.strata is None else clips.strata
-    unit, value, stratum = clips.groups, majority(clips.groups, clips.values), strata
-    if (value[clips.groups] == clips.values).all():
-        stratum = majority(clips.groups, np.maximum(strata, 0))
-    else:
-        unit, value = np.arange(len(clips.values)), clips.values
-    order = np.argsort(stratum, kind="stable")
-    permuted = np.empty((n, len(value)), dtype=np.intp)
-    for i in range(n):
-        shuffled = np.lexsort((rng.random(len(value)), stratum))
-        permuted[i, order] = value[shuffled]
-    return permuted[:, unit]
+    rows, values = split.rows, clips.values[split.rows]
+    strata = np.zeros_like(rows) if clips.strata is None else clips.strata[rows]
+    unit = np.unique(clips.groups[rows], return_inverse=True)[1]
+    if (majority(unit, values)[unit] != values).any():
+        unit = np.arange(len(rows))
+    cell = majority(unit, strata)
+    cell += majority(unit, split.part) * (cell.max() + 1)
+    dealt = values[np.lexsort((values, cell[unit]))]
+    size = np.bincount(unit)
+    permuted = np.tile(clips.values, (n, 1))
+    for one in permuted:
+        order = np.lexsort((rng.random(len(cell)), cell))
+        place = np.cumsum(size[order]) - 1 - rng.integers(size[order])
+        shuffled = np.empty(len(cell), dtype=np.intp)
+        shuffled[order] = dealt[place]
+        one[rows] = shuffled[unit]
+    return permuted

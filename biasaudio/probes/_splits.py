@@ -54,12 +54,14 @@ def assign_parts(
     """
     ids, groups = np.unique(groups, return_inverse=True)
     value, stratum = majority(groups, values), majority(groups, strata)
-    few = np.flatnonzero(np.bincount(value, minlength=len(names)) < n_parts)
+    held = np.unique(np.stack([groups, values]), axis=1)[1]
+    counts = np.bincount(held, minlength=len(names))
+    few = np.flatnonzero(counts < n_parts)
     if few.size:
-        counts = np.bincount(value, minlength=len(names))[few]
+        which = ", ".join(f"{str(names[i])!r} has {counts[i]} group(s)" for i in few[:3])
         raise DataError(
-            f"{name_some(names[few])} has {counts[0]} group(s) of clips, fewer than the {n_parts} "
-            "parts of the split; add clips, or ask for fewer splits"
+            f"{which} of clips, fewer than the {n_parts} parts of the split; add clips, or ask "
+            "for fewer splits"
         )
     order = np.lexsort((rng.random(len(ids)), stratum, value))
     part = np.empty(len(ids), dtype=np.intp)

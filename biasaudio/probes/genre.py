@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from biasaudio._validation import check_categories, check_features
-from biasaudio.errors import ParameterError
+from biasaudio.errors import DataError, ParameterError
 from biasaudio.probes.identity import _as_clips, run_probe
 from biasaudio.probes.result import ProbeResult
 
@@ -60,8 +60,8 @@ def probe_genre(
     ParameterError
         If an option is not allowed, or a correction comes without domain.
     DataError
-        If arrays disagree, there is one genre, or a genre has fewer groups
-        than there are parts.
+        If arrays disagree, a genre is not known, there is one only, or one
+        has fewer groups than there are parts.
 
     Examples
     --------
@@ -72,6 +72,11 @@ def probe_genre(
     (4, 0.25)
     """
     X = check_features(X)
+    unknown = np.asarray(genre).astype(str) == ""
+    if unknown.any():
+        raise DataError(
+            f"genre is not known ('') for {unknown.sum()} of {len(X)} clips; leave these clips out"
+        )
     clips = _as_clips(X, genre, "genre", groups, strata)
     columns = {k: np.asarray(v) for k, v in (fit_params or {}).items()}
     if domain is not None:

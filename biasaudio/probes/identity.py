@@ -16,11 +16,11 @@ from biasaudio.probes._engine import (
     Plan,
     Scored,
     aucs,
-    make_plans,
+    make_splits,
     permute_values,
     run_plan,
 )
-from biasaudio.probes.inference import group_weights, interval
+from biasaudio.probes.inference import group_weights, interval, mean_known
 from biasaudio.probes.result import ProbeResult, ValueScore
 
 __all__ = ["KINDS", "probe_domain"]
@@ -172,83 +172,101 @@ def run_probe(
     """Run all plans of a probe on checked clips and sum them up."""
     check_choice(kind, "kind", KINDS)
     design = check_choice(
-        design or ("three-way" if correction else "cross-fit"), "design", _DESIGNS
+        design or ("cross-fit" if correction is None else "three-way"), "design", _DESIGNS
     )
     if correction is not None and design != "three-way":
         raise ParameterError(
             "a correction cannot be probed on the clips it was fitted on; leave design out "
             "(it is then 'three-way')"
         )
-    if n_splits < 2:
-        raise ParameterError(f"n_splits={n_splits!r} is not allowed; give 2 or more")
+    _check_counts(n_splits, n_repeats, n_permutations, n_resamples)
     if n_repeats is None:
         # Redrawing steadies the number where clips are few; with many it costs and adds nothing.
         few = len(clips.values) < 4000
         n_repeats = 3 if few and (design == "three-way" or clips.strata is not None) else 1
     rng = np.random.default_rng(random_state)
-    plans = make_plans(
+    splits = make_splits(
         clips, three_way=design == "three-way", n_splits=n_splits, n_repeats=n_repeats, rng=rng
     )
     weights = group_weights(int(clips.groups.max()) + 1, n_resamples, rng)
-    permutations = permute_values(clips, n_permutations, rng)
 
-    def correct(plan: Plan) -> tuple[_Floats, _Floats]:
-        train, test = clips.X[plan.train], clips.X[plan.test]
-        if correction is None:
-            return train, test
-        params = {name: column[plan.fit] for name, column in columns.items()}
-        fitted = clone(correction).fit(clips.X[plan.fit], **params)
-        if not fitted.domain_aware:
-            return fitted.transform(train), fitted.transform(test)
-        domain = columns["domain"]
-        return (
-            fitted.transform(train, domain=domain[plan.train]),
-            fitted.transform(test, domain=domain[plan.test]),
+    scored = []
+    for split in splits:
+        permutations = permute_values(clips, split, n_permutations, rng)
+        scored.append(
+            [
+                run_plan(
+                    clips,
+                    plan,
+                    *_correct(clips.X, correction, columns, plan),
+                    scaled=kind == "scaled",
+                    weights=weights,
+                    permutations=permutations,
+                )
+                for plan in split.plans
+            ]
         )
-
-    scored = [
-        run_plan(
-            clips,
-            plan,
-            correct,
-            scaled=kind == "scaled",
-            weights=weights,
-            permutations=permutations,
-        )
-        for plan in plans
-    ]
     return _sum_up(clips, scored, design, kind)
 
 
-def _sum_up(clips: Clips, scored: list[Scored], design: str, kind: str) -> ProbeResult:
-    """Average the plans."""
+def _correct(
+    X: _Floats, correction: Any, columns: Mapping[str, NDArray[Any]], plan: Plan
+) -> tuple[_Floats, _Floats]:
+    """Return the training and the test vectors, corrected by what the third part shows."""
+    train, test = X[plan.train], X[plan.test]
+    if correction is None:
+        return train, test
+    params = {name: column[plan.fit] for name, column in columns.items()}
+    fitted = clone(correction).fit(X[plan.fit], **params)
+    if not fitted.domain_aware:
+        return fitted.transform(train), fitted.transform(test)
+    domain = columns["domain"]
+    return (
+        fitted.transform(train, domain=domain[plan.train]),
+        fitted.transform(test, domain=domain[plan.test]),
+    )
+
+
+def _check_counts(
+    n_splits: int, n_repeats: int | None, n_permutations: int, n_resamples: int
+) -> None:
+    for name, value, least in (
+        ("n_splits", n_splits, 2),
+        ("n_repeats", 1 if n_repeats is None else n_repeats, 1),
+        ("n_permutations", n_permutations, 0),
+        ("n_resamples", n_resamples, 0),
+    ):
+        if value < least:
+            raise ParameterError(f"{name}={value!r} is not allowed; give {least} or more")
+
+
+def _sum_up(clips: Clips, scored: list[list[Scored]], design: str, kind: str) -> ProbeResult:
+    """Average the plans of all splits."""
     k = len(clips.names)
-    by_plan = [aucs(s.scores, clips.values[s.test], np.ones(len(s.test))) for s in scored]
-    auc = float(np.mean(by_plan))
+    plans = [s for split in scored for s in split]
+    by_plan = np.array([aucs(s.scores, clips.values[s.test], np.ones(len(s.test))) for s in plans])
     hits = np.zeros(k)
     counts = np.zeros(k)
-    for s in scored:
+    for s in plans:
         values = clips.values[s.test]
         hits += np.bincount(values[s.predicted == values], minlength=k)
         counts += np.bincount(values, minlength=k)
-    rows = np.unique(np.concatenate([s.test for s in scored]))
-    low, high = interval(np.mean([s.resampled for s in scored], axis=0))
-    permuted = np.mean([s.permuted for s in scored], axis=0)
-    p = (1 + (permuted >= auc).sum()) / (1 + len(permuted)) if len(permuted) else float("nan")
+    rows = np.unique(np.concatenate([s.test for s in plans]))
+    low, high = interval(mean_known(np.array([s.resampled for s in plans])))
     by_value = tuple(
         ValueScore(str(name), int(n), float(one), float(recall))
         for name, n, one, recall in zip(
             clips.names,
             np.bincount(clips.values[rows], minlength=k),
-            np.mean(by_plan, axis=0),
+            by_plan.mean(axis=0),
             hits / counts,
         )
     )
     return ProbeResult(
-        auc=auc,
+        auc=float(by_plan.mean()),
         low=low,
         high=high,
-        p_value=float(p),
+        p_value=_p_value(by_plan.mean(axis=1).reshape(len(scored), -1), scored),
         balanced_accuracy=float(np.mean(hits / counts)),
         chance_accuracy=1 / k,
         n=len(rows),
@@ -258,3 +276,13 @@ def _sum_up(clips: Clips, scored: list[Scored], design: str, kind: str) -> Probe
         mix="raw" if clips.strata is None else "equal",
         kind=kind,
     )
+
+
+def _p_value(observed: NDArray[np.float64], scored: list[list[Scored]]) -> float:
+    """Return the mean p-value of the splits, each against its own permutations."""
+    p_values = []
+    for aucs_of_split, plans in zip(observed, scored):
+        permuted = np.mean([s.permuted for s in plans], axis=0)
+        as_high = (permuted >= aucs_of_split.mean() - 1e-12).sum()
+        p_values.append((1 + as_high) / (1 + len(permuted)) if len(permuted) else float("nan"))
+    return float(np.mean(p_values))

@@ -12,6 +12,7 @@ __all__ = [
     "group_weights",
     "holm",
     "interval",
+    "mean_known",
     "weighted_auc",
 ]
 
@@ -93,6 +94,27 @@ def interval(samples: ArrayLike, confidence: float = 0.95) -> tuple[float, float
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def mean_known(samples: ArrayLike) -> _Array:
+    """Return the mean over the first axis, NaN left out; NaN where all are.
+
+    Parameters
+    ----------
+    samples : array_like [shape=(m, n_resamples)]
+        Such as the ROC-AUC of m parts in each resample, NaN where a resample
+        holds one class only of a part.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_resamples,)]
+    """
+    samples = np.asarray(samples, dtype=np.float64)
+    known = np.isfinite(samples)
+    counts = known.sum(axis=0)
+    total = np.where(known, samples, 0.0).sum(axis=0)
+    mean: _Array = np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+    return mean
 
 
 def bootstrap_p_value(samples: ArrayLike) -> float:

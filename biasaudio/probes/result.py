@@ -40,7 +40,8 @@ class ProbeResult:
     low, high : float
         95 % bootstrap interval over groups.
     p_value : float
-        Share of permutations with an AUC at least as high, itself counted in.
+        Share of permutations with an AUC at least as high, itself counted in;
+        averaged over redrawn splits, which errs on the careful side.
     balanced_accuracy : float
         Mean recall of the values.
     chance_accuracy : float

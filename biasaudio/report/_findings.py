@@ -181,20 +181,21 @@ def about_bias(view: View) -> list[Finding]:
 
 
 def _drop_status(row: pd.Series[Any]) -> str:
-    if row["p_sign"] < num.LEVEL:
-        return "drop" if row["drop"] > 0 else "gain"
-    return "not settled"
+    if row["low"] <= 0 <= row["high"] or row["p_value"] >= num.LEVEL:
+        return "not settled"
+    return "drop" if row["drop"] > 0 else "gain"
 
 
 def _one_drop(row: pd.Series[Any]) -> str:
-    verb = "costs" if row["drop"] >= 0 else "gains"
-    few = "; too few classes for that test to tell" if row["n_labels"] < 6 else ""
+    gains = row["drop"] < 0
+    low, high = (-row["high"], -row["low"]) if gains else (row["low"], row["high"])
     return (
         f"With {row['embedding']}, training on {row['train_set']} instead of {row['test_set']} "
-        f"{verb} {span(abs(row['drop']), abs(row['drop']))} of mean ROC-AUC on the test clips of "
-        f"{row['test_set']} ({num.auc(row['within'])} to {num.auc(row['cross'])}; lower in "
-        f"{row['n_down']} of {num.count(row['n_labels'], 'class', 'classes')}, "
-        f"sign test {num.p_value(row['p_sign'])}{few})."
+        f"{'gains' if gains else 'costs'} {span(abs(row['drop']), abs(row['drop']))} "
+        f"[{num.points(low, sign=False)}, {num.points(high, sign=False)}] of mean ROC-AUC on the "
+        f"test clips of {row['test_set']} ({num.auc(row['within'])} to {num.auc(row['cross'])}; "
+        f"{num.p_value(row['p_value'])}; lower in {row['n_down']} of "
+        f"{num.count(row['n_labels'], 'class', 'classes')})."
     )
 
 
@@ -211,7 +212,7 @@ def about_cost(view: View) -> list[Finding]:
                 f"With {name}, training on another dataset {cost(rows['drop'])} over "
                 f"{len(rows)} train and test pairs; the largest drop is from {top['train_set']} to "
                 f"{top['test_set']} ({num.auc(top['within'])} to {num.auc(top['cross'])}); the "
-                f"drop passes a sign test over classes in {statuses.count('drop')} of them."
+                f"interval of the drop leaves out zero in {statuses.count('drop')} of them."
             ]
             statuses = ["drop" if "drop" in statuses else "not settled"]
         found += [

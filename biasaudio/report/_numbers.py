@@ -30,7 +30,6 @@ __all__ = [
     "points",
     "readable",
     "share",
-    "sign_test",
 ]
 
 LEVEL = 0.05
@@ -99,15 +98,6 @@ def readable(row: pd.Series[Any]) -> bool | None:
     if not math.isnan(row["p_value"]):
         votes.append(bool(row["p_value"] < LEVEL))
     return votes[0] if len(set(votes)) == 1 else None
-
-
-def sign_test(n_down: int, n_up: int) -> float:
-    """Return the two-sided exact p of a sign test; NaN without any sign."""
-    n = n_down + n_up
-    if not n:
-        return math.nan
-    tail: float = sum(math.comb(n, k) for k in range(min(n_down, n_up) + 1)) / 2**n
-    return min(1.0, 2 * tail)
 
 
 def near_empty(n_positive: float) -> str:
@@ -181,30 +171,28 @@ def drops(view: View) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Columns embedding, train_set, test_set, within, cross, drop, n_labels,
-        n_down (labels that lose), p_sign, worst (label), worst_drop.
+        Columns embedding, train_set, test_set, within, cross, drop, low, high
+        (of the drop), p_value, n_labels, n_groups, n_down (labels that lose),
+        worst (label), worst_drop.
     """
+    keys = ["embedding", "train_set", "test_set"]
+    rows = view.drops[view.drops["method"] == ORIGINAL].drop_duplicates(keys)
+    rows = rows.rename(columns={"across": "cross"})
     table = class_drops(view)
     table = table[(table["method"] == ORIGINAL) & table["drop"].notna()]
-    keys = ["embedding", "train_set", "test_set"]
     found: list[dict[str, Any]] = []
     for key, part in table.groupby(keys, sort=False):
-        names = {name: str(value) for name, value in zip(keys, key, strict=True)}
-        down, up = int((part["drop"] > 0).sum()), int((part["drop"] < 0).sum())
         worst = largest(part, "drop")
         found.append(
             {
-                **names,
-                **{name: part[name].mean() for name in ("within", "cross", "drop")},
-                "n_labels": len(part),
-                "n_down": down,
-                "p_sign": sign_test(down, up),
+                **{name: str(value) for name, value in zip(keys, key, strict=True)},
+                "n_down": int((part["drop"] > 0).sum()),
                 "worst": worst["instrument"],
                 "worst_drop": worst["drop"],
             }
         )
-    columns = ["within", "cross", "drop", "n_labels", "n_down", "p_sign", "worst", "worst_drop"]
-    return pd.DataFrame(found, columns=[*keys, *columns])
+    labels = pd.DataFrame(found, columns=[*keys, "n_down", "worst", "worst_drop"])
+    return rows.merge(labels, on=keys, how="inner").reset_index(drop=True)
 
 
 def changes(view: View) -> pd.DataFrame:

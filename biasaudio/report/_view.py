@@ -20,6 +20,7 @@ _TEXT: dict[str, str] = {
     "probe_values": f"{_PROBE_KEYS} value",
     "transfer": "instrument train_set test_set embedding method mode",
     "comparisons": "embedding method mode train_set test_set",
+    "drops": "embedding method mode train_set test_set",
     "distribution": "dataset genre label",
     "dropped": "dataset reason",
     "methods": "method title family explanation reference needs",
@@ -29,6 +30,7 @@ _NUMBERS: dict[str, str] = {
     "probe_values": "n auc recall",
     "transfer": "roc_auc ap prevalence n_train n_test constant",
     "comparisons": "n_labels before after delta low high p_value p_holm n_groups",
+    "drops": "within across drop low high p_value n_labels n_groups",
     "distribution": "n_annotated n_positive",
     "dropped": "n",
     "methods": "",
@@ -54,6 +56,10 @@ class AuditLike(Protocol):
     @property
     def comparisons(self) -> pd.DataFrame:
         """Paired changes of the mean ROC-AUC, a row a method and pair."""
+
+    @property
+    def drops(self) -> pd.DataFrame:
+        """What training on another dataset costs, a row a method and pair."""
 
     @property
     def distribution(self) -> pd.DataFrame:
@@ -144,10 +150,12 @@ class View:
     probe_values: pd.DataFrame
     transfer: pd.DataFrame
     comparisons: pd.DataFrame
+    drops: pd.DataFrame
     distribution: pd.DataFrame
     dropped: pd.DataFrame
     methods: pd.DataFrame
     meta: dict[str, Any]
+    stronger: pd.DataFrame
 
     @classmethod
     def of(cls, result: AuditLike | View) -> View:
@@ -161,13 +169,15 @@ class View:
         if isinstance(result, View):
             return result
         tables = {name: _typed(result, name) for name in _TEXT}
-        # The kind of probe is a detail of the protocol; mixing kinds would print
-        # two numbers for one question.
+        probes = tables["probes"]
+        stronger = probes[probes["kind"] == "scaled"].reset_index(drop=True)
+        # One kind of probe answers each question, or two numbers would be printed
+        # for it; the stronger one has a column of its own.
         for name in ("probes", "probe_values"):
             table = tables[name]
             if (table["kind"] == "linear").any():
                 tables[name] = table[table["kind"] == "linear"].reset_index(drop=True)
-        return cls(**tables, meta=clean(dict(result.meta)))
+        return cls(**tables, meta=clean(dict(result.meta)), stronger=stronger)
 
     @property
     def embeddings(self) -> list[str]:

@@ -175,8 +175,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters["minus"] = lambda answer: re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", answer)
+    found.filters["setting"] = _setting
     found.filters["tone"] = lambda status: _TONES.get(status, "quiet")
     return found
+
+
+def _setting(value: object) -> str:
+    """Return a value of the settings in words: lists and mappings without their brackets."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_setting(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_setting(item) for item in value)
+    return str(value)
 
 
 def render_html(result: AuditLike | View) -> str:

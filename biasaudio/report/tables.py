@@ -57,6 +57,13 @@ def _leak_cells(rows: pd.DataFrame, top: str) -> dict[tuple[str, str], Cell]:
     return cells
 
 
+def _stronger_cells(rows: pd.DataFrame) -> dict[tuple[str, str], Cell]:
+    rows = rows[(rows["probe"] == "domain") & (rows["design"] == "three-way")]
+    top = ("Dataset ROC-AUC", "features scaled")
+    cells = [auc_cell(row["auc"], row["low"], row["high"]) for _, row in rows.iterrows()]
+    return {top: cells[0]} if cells else {}
+
+
 def _genre_cells(rows: pd.DataFrame, members: set[str]) -> dict[tuple[str, str], Cell]:
     probed = list(dict.fromkeys(rows["datasets"]))
     same = [name for name in probed if set(name.split(" + ")) == members]
@@ -123,6 +130,10 @@ def overview(result: AuditLike | View) -> list[Table]:
             for sight, method, mode in _lines(view, embedding):
                 who = {"embedding": embedding, "method": method}
                 cells = _leak_cells(_where(leak, datasets=name, **who), "Dataset ROC-AUC")
+                if stronger := _stronger_cells(_where(view.stronger, datasets=name, **who)):
+                    # The page has room for two; the table of all probes has the raw mix.
+                    cells.pop(("Dataset ROC-AUC", "all clips"), None)
+                    cells |= stronger
                 for pair in pairs:
                     if method == ORIGINAL:
                         cells |= _original_cells(view, embedding, pair)
@@ -149,18 +160,22 @@ def costs(result: AuditLike | View) -> Table:
     """Return what training on another dataset costs, uncorrected."""
     rows = {}
     for _, row in num.drops(View.of(result)).iterrows():
-        p, lower = p_text(row["p_sign"]), f"{row['n_down']:.0f} of {row['n_labels']:.0f}"
+        p, lower = p_text(row["p_value"]), f"{row['n_down']:.0f} of {row['n_labels']:.0f}"
+        ends = f"[{points(row['low']).removeprefix('+')}, {points(row['high']).removeprefix('+')}]"
         key = (row["embedding"], arrow(row["train_set"], row["test_set"]))
         rows[key] = {
             ("Mean ROC-AUC", "trained on the test set's own dataset"): auc_cell(row["within"]),
             ("Mean ROC-AUC", "trained on the other"): auc_cell(row["cross"]),
-            ("Drop", "points"): (points(row["drop"]).removeprefix("+"), ""),
+            ("Drop", "points"): (f"{points(row['drop']).removeprefix('+')} {ends}", ""),
+            ("Drop", "p"): (p, "" if row["p_value"] < num.LEVEL else "quiet"),
             ("Drop", "classes that lose"): (lower, ""),
-            ("Drop", "sign test p"): (p, "" if row["p_sign"] < num.LEVEL else "quiet"),
             ("Largest loss", "class"): (row["worst"], ""),
             ("Largest loss", "points"): (points(row["worst_drop"]).removeprefix("+"), ""),
         }
-    caption = "The transfer drop before any correction, on the same test clips."
+    caption = (
+        "The transfer drop before any correction, on the same test clips, with paired 95% "
+        "intervals over test groups."
+    )
     return build(caption, "train \N{RIGHTWARDS ARROW} test", rows)
 
 

@@ -45,6 +45,11 @@ class Pooler:
     ParameterError
         If ``pool`` is not known.
 
+    References
+    ----------
+    T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the
+    sample variance", The American Statistician 37, 1983.
+
     Examples
     --------
     >>> import numpy as np
@@ -52,11 +57,6 @@ class Pooler:
     >>> pooler.update(np.array([1, 0, 1]), np.array([[1.0], [5.0], [3.0]], dtype=np.float32))
     >>> pooler.result().ravel().tolist()
     [5.0, 2.0]
-
-    References
-    ----------
-    T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the
-    sample variance", The American Statistician 37, 1983.
     """
 
     def __init__(self, pool: str, n_clips: int, n_features: int) -> None:

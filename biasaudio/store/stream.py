@@ -210,5 +210,5 @@ def _bar(total: int, progress: bool) -> Iterator[Callable[[int], object]]:
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=" frames", unit_scale=True, desc="pooling") as bar:
+    with tqdm(total=total, unit=" frames", unit_scale=True, desc="pooling", leave=False) as bar:
         yield bar.update

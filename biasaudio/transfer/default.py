@@ -19,7 +19,7 @@ __all__ = ["Cell", "cells", "run_cell"]
 
 _Array = NDArray[np.float64]
 _Floats = NDArray[np.floating[Any]]
-PENALTIES = 10.0 ** np.arange(-5, 2)
+PENALTIES = np.array([10.0**k for k in range(-5, 2)])
 N_FOLDS = 3
 
 

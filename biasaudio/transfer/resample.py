@@ -14,7 +14,7 @@ from biasaudio.errors import ParameterError
 from biasaudio.probes.inference import group_weights, weighted_auc
 from biasaudio.transfer.task import Outcome, Task, TransferResult
 
-__all__ = ["Curve", "mean_known", "resample"]
+__all__ = ["Curve", "resample"]
 
 _Array = NDArray[np.float64]
 
@@ -112,12 +112,3 @@ def _resample(weighted: _Weighted, outcome: Outcome) -> _Array:
     label = outcome.label
     weights = weighted.weights[:, weighted.groups[label]]
     return weighted_auc(outcome.scores, weighted.truth[label], weights)
-
-
-def mean_known(differences: _Array) -> _Array:
-    """Return the mean over labels; a label that a resample cannot score is left out of it."""
-    known = np.isfinite(differences)
-    counts = known.sum(axis=0)
-    total = np.where(known, differences, 0.0).sum(axis=0)
-    mean: _Array = np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
-    return mean

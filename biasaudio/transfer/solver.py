@@ -56,7 +56,7 @@ class LogisticBatch:
     >>> batch = LogisticBatch(X)
     >>> W, b = batch.solve(y, np.ones((4, 1)), C=1.0)
     >>> (X @ W + b).round(2).ravel().tolist()
-    [-0.82, -0.27, 0.27, 0.82]
+    [-0.68, -0.23, 0.23, 0.68]
     """
 
     def __init__(self, X: NDArray[np.floating[Any]], *, tolerance: float = 1e-5) -> None:

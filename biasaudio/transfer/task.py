@@ -62,15 +62,23 @@ class Task:
         X = check_features(self.X)
         names, codes = check_categories(self.domain, "domain", len(X), at_least=2)
         object.__setattr__(self, "domains", tuple(names.tolist()))
+        check_categories(self.groups, "groups", len(X))
+        if self.genre is not None:
+            check_categories(self.genre, "genre", len(X))
         shape = (len(X), len(self.label_names))
-        for what, array in (("Y", self.Y), ("mask", self.mask)):
-            if array.shape != shape:
+        for what, array, needed, axes in (
+            ("is_train", self.is_train, shape[:1], "one a clip"),
+            ("Y", self.Y, shape, "clips, labels"),
+            ("mask", self.mask, shape, "clips, labels"),
+        ):
+            if array.shape != needed or array.dtype != bool:
                 raise DataError(
-                    f"{what} has shape {array.shape}; {shape} (clips, labels) is needed"
+                    f"{what} has shape {array.shape} and dtype {array.dtype}; a bool array of "
+                    f"shape {needed} ({axes}) is needed"
                 )
         check_groups_do_not_straddle(self.groups, np.where(self.is_train, "train", "test"))
         for j, label in enumerate(self.label_names):
-            for k, name in enumerate(names):
+            for k, name in enumerate(self.domains):
                 for part, inside in (("train", self.is_train), ("test", ~self.is_train)):
                     rows = self.mask[:, j] & inside & (codes == k)
                     n, n_positive = rows.sum(), self.Y[rows, j].sum()

@@ -24,8 +24,9 @@ from biasaudio.transforms.methods import ORIGINAL, Method, apply_correction
 __all__ = ["GENRES", "PENALTIES", "SEED", "Cell", "cells", "published_sample", "run_cell"]
 
 GENRES = ("pop_rock", "jazz_blue", "classical", "country_folk")
-PENALTIES = 10.0 ** np.arange(-8, 4)
+PENALTIES = np.array([10.0**k for k in range(-8, 4)])
 SEED = 42
+N_FOLDS = 3
 _Rows = NDArray[np.intp]
 
 
@@ -104,12 +105,17 @@ def _training_rows(task: Task, label: int) -> dict[str, _Rows]:
         parts[name] = rows[truth], rows[~truth]
     sizes = [min(len(part[k]) for part in parts.values()) for k in (0, 1)]
     genre = np.asarray(task.genre)
-    return {
-        name: np.concatenate(
-            [published_sample(part, genre[part], n) for part, n in zip(both, sizes)]
-        )
-        for name, both in parts.items()
-    }
+    training = {}
+    for name, both in parts.items():
+        cut = [published_sample(part, genre[part], n) for part, n in zip(both, sizes)]
+        if min(map(len, cut)) < N_FOLDS:
+            raise DataError(
+                f"label {task.label_names[label]!r} keeps {len(cut[0])} positives and "
+                f"{len(cut[1])} negatives of {name!r} when the training sets are cut to one size, "
+                f"fewer than the {N_FOLDS} folds; leave this label out, or use protocol 'default'"
+            )
+        training[name] = np.concatenate(cut)
+    return training
 
 
 def run_cell(task: Task, cell: Cell) -> list[Outcome]:
@@ -129,9 +135,9 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
     outcomes = []
     for source, rows in training.items():
         search = _search()
-        with warnings.catch_warnings(record=True):
+        with warnings.catch_warnings():
             # The largest C does not converge in liblinear's 100 steps; the study kept it.
-            warnings.simplefilter("always", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)
             X = apply_correction(fitted, task.X[rows], task.domain[rows])
             search.fit(X, task.Y[rows, cell.label])
         for target in task.domains:
@@ -158,5 +164,5 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
 def _search() -> GridSearchCV:
     """Return the published classifier: liblinear, balanced, C by three plain folds."""
     model = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=SEED)
-    folds = StratifiedKFold(3)
+    folds = StratifiedKFold(N_FOLDS)
     return GridSearchCV(model, {"C": PENALTIES}, scoring="roc_auc", cv=folds)

@@ -1,0 +1,171 @@
+"""``biasaudio audit`` and ``biasaudio report``."""
+
+import io
+from contextlib import redirect_stdout
+
+import pytest
+from audit_fixtures import FEW, LABELS, N, arrays, call, failure, stored, strict
+
+import biasaudio
+from biasaudio import AuditResult
+from biasaudio.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Give a store of two datasets with labels, groups and genres."""
+    path = tmp_path_factory.mktemp("store") / "s.h5"
+    return stored(path, arrays("a"), arrays("b", shift=1.0))
+
+
+@pytest.fixture(scope="module")
+def audited(store, tmp_path_factory):
+    """Give the folder of an audit and the argv that made it."""
+    out = tmp_path_factory.mktemp("audit") / "out"
+    argv = ["audit", store, "--methods", "lda", "leace", *FEW, "--quiet", "--out", str(out)]
+    return out, argv
+
+
+@pytest.fixture(scope="module")
+def document(audited):
+    """Run that audit once, with --json, and give what it printed."""
+    text = io.StringIO()
+    with redirect_stdout(text):
+        assert main([*audited[1], "--json"]) == 0
+    return strict(text.getvalue())
+
+
+def test_the_report_is_written_and_its_path_given(audited, document):
+    out, _ = audited
+    assert document["out"] == str(out)
+    assert document["report"] == str(out / "report.html")
+    assert (out / "report.html").stat().st_size > 10_000
+    assert not list(out.rglob("*.partial"))
+
+
+def test_the_document_has_the_tables_and_the_provenance(audited, document):
+    result = AuditResult.load(audited[0])
+    assert len(document["probes"]) == len(result.probes)
+    assert document["comparisons"][0]["method"] in ("lda", "leace")
+    assert document["drops"][0]["drop"] == pytest.approx(result.drops["drop"][0])
+    assert document["meta"] == result.meta
+
+
+def test_the_options_reach_the_audit(document, store):
+    meta = document["meta"]
+    assert meta["config"]["n_permutations"] == 9
+    assert meta["config"]["n_resamples"] == 40
+    assert {row["method"] for row in document["probes"]} == {"original", "lda", "leace"}
+    assert meta["files"][0]["path"] == store
+
+
+def test_the_verdict_is_printed_and_the_path_last(capsys, store, tmp_path):
+    out = tmp_path / "out"
+    argv = ["audit", store, "--methods", "lda", "--labels", "cello", "--modes", "global"]
+    code, text, err = call(capsys, *argv, *FEW, "--quiet", "--out", out)
+    assert (code, err) == (0, "")
+    assert text.startswith("Bias audit of toy on a and b\n")
+    assert text.endswith(f"\n\nReport: {out / 'report.html'}\n")
+    assert AuditResult.load(out).meta["labels"] == ["cello"]
+
+
+def test_the_command_is_kept(capsys, store, tmp_path):
+    argv = ["audit", store, "--datasets", "a", *FEW, "--out", str(tmp_path / "my out")]
+    assert call(capsys, *argv)[0] == 0
+    command = AuditResult.load(tmp_path / "my out").meta["command"]
+    assert command == f"biasaudio {' '.join(argv[:-1])} '{tmp_path / 'my out'}'"
+
+
+def test_a_manifest_says_what_the_clips_are(capsys, store, tmp_path):
+    rows = [f"{d}-{i},{d},{LABELS[i]},song {i // 2}" for d in "ab" for i in range(N)]
+    path = tmp_path / "clips.csv"
+    path.write_text("\n".join(["clip_id,dataset,label,group", *rows]), encoding="utf-8")
+    argv = ["audit", store, "--clips", path, "--methods", "lda", *FEW, "--out", tmp_path / "out"]
+    assert call(capsys, *argv)[0] == 0
+    assert set(AuditResult.load(tmp_path / "out").probes["probe"]) == {"domain"}
+
+
+def test_a_partial_match_needs_a_word(capsys, store, tmp_path):
+    rows = [f"{d}-{i},{d},{LABELS[i]}" for d in "ab" for i in range(N)] + ["a-x,a,cello"]
+    path = tmp_path / "clips.csv"
+    path.write_text("\n".join(["clip_id,dataset,label", *rows]), encoding="utf-8")
+    argv = ["audit", store, "--clips", path, "--methods", "lda", *FEW, "--out", tmp_path / "out"]
+    code, line = failure(capsys, *argv)
+    assert code == 1
+    assert line == ("1 clip(s) have no vector: 'a-x'; compute or list them, or say --allow-partial")
+    assert not (tmp_path / "out").exists()
+    code, _, err = call(capsys, *argv, "--allow-partial")
+    assert code == 0
+    assert "warning: 1 clip(s) have no vector: 'a-x'; they are left out" in err
+
+
+def test_two_sources_of_clips_are_wrong_usage(capsys, store, tmp_path):
+    argv = ["audit", store, "--clips", "x.csv", "--irmas", "y", "--out", tmp_path / "out"]
+    code, line = failure(capsys, *argv)
+    assert (code, line) == (2, "--clips excludes --openmic and --irmas; give one or the other")
+
+
+def test_methods_all_is_the_default(capsys, store, tmp_path):
+    argv = ["audit", store, "--methods", "all", "--datasets", "a", *FEW, "--out", tmp_path / "o"]
+    assert call(capsys, *argv)[0] == 0
+    assert AuditResult.load(tmp_path / "o").meta["excluded"][0]["what"].startswith("transfer")
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(
+    capsys, store, tmp_path, monkeypatch, where
+):
+    monkeypatch.setattr(biasaudio, "audit", lambda *_, **__: pytest.fail("it was started"))
+    (tmp_path / "file").write_text("mine")
+    for command in (
+        ["audit", store],
+        ["report", tmp_path],
+        ["reproduce", tmp_path],
+        ["demo"],
+    ):
+        code, line = failure(capsys, *command, "--out", tmp_path / where)
+        assert code == 2
+        assert line.endswith("give a folder to write to")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_failed_audit_leaves_an_older_one_as_it_was(capsys, audited, document, store):
+    out, argv = audited
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert call(capsys, *argv, "--labels", "cell")[0] == 2
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_report_prints_the_verdict_again_and_writes_the_page(capsys, audited, document, tmp_path):
+    out, _ = audited
+    code, text, err = call(capsys, "report", out, "--out", tmp_path / "copy")
+    assert (code, err) == (0, "")
+    assert text.startswith("Bias audit of toy on a and b\n")
+    assert text.endswith(f"Report: {tmp_path / 'copy' / 'report.html'}\n")
+    assert AuditResult.load(tmp_path / "copy") == AuditResult.load(out)
+
+
+def test_report_takes_the_file_and_writes_beside_it(capsys, audited, document):
+    out, _ = audited
+    (out / "report.html").unlink()
+    code, text, _ = call(capsys, "report", out / "audit.json", "--json")
+    assert code == 0
+    assert strict(text)["report"] == str(out / "report.html")
+    assert strict(text)["meta"] == document["meta"]
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no audit.json; give the folder that an audit was written to"),
+        ("{", "is damaged or not an audit ("),
+    ],
+)
+def test_report_of_what_is_no_audit(capsys, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "audit.json").write_text(content)
+    code, line = failure(capsys, "report", tmp_path)
+    assert code == 1
+    assert message in line
+    assert not (tmp_path / "report.html").exists()

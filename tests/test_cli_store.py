@@ -1,0 +1,123 @@
+"""``biasaudio store``: listing and importing."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from audit_fixtures import N, arrays, call, failure, saved, strict
+
+from biasaudio.store import EmbeddingStore
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Give the path of a store that is not there yet."""
+    return str(tmp_path / "s.h5")
+
+
+def test_import_prints_what_is_in_the_store(capsys, tmp_path, store):
+    files = [saved(tmp_path / f"{name}.npz", arrays(name)) for name in "ab"]
+    code, out, err = call(capsys, "store", "import", store, *files, "--embedding", "yamnet")
+    assert (code, err) == (0, "")
+    header, first, second = out.splitlines()
+    assert header.split() == ["dataset", "embedding", "frames", "dims", "clips", "labels"]
+    assert first.split() == ["a", "yamnet", str(N), "5", str(N), "2"]
+    assert second.split()[0] == "b"
+    assert call(capsys, "store", "ls", store) == (0, out, "")
+
+
+def test_listing_as_json(capsys, tmp_path, store):
+    call(capsys, "store", "import", store, saved(tmp_path / "a.npz", arrays("a")))
+    code, out, err = call(capsys, "store", "ls", store, "--json")
+    assert (code, err) == (0, "")
+    row = {"dataset": "a", "embedding": "embedding", "frames": N, "dims": 5}
+    assert strict(out) == {"store": store, "embeddings": [row | {"clips": N, "labels": 2}]}
+
+
+def test_a_folder_is_a_store_too(capsys, tmp_path):
+    folder = tmp_path / "folder"
+    for name in "ab":
+        file = saved(tmp_path / f"{name}.npz", arrays(name))
+        assert call(capsys, "store", "import", folder, file, "--quiet")[0] == 0
+    assert EmbeddingStore(folder).datasets() == ["a", "b"]
+
+
+def test_columns_of_other_names(capsys, tmp_path, store):
+    part = arrays("a")
+    part |= {"song_id": part.pop("group"), "style": part.pop("genre")}
+    file = saved(tmp_path / "a.npz", part)
+    columns = ["--column", "group=song_id", "--column", "genre=style"]
+    assert call(capsys, "store", "import", store, file, *columns)[0] == 0
+    clips = EmbeddingStore(store).clips("a")
+    assert clips.group[:3].tolist() == ["song 0", "song 0", "song 1"]
+    assert set(clips.genre) == {"pop", "jazz"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tables_are_imported(capsys, tmp_path, store, suffix):
+    part = arrays("a")
+    frame = pd.DataFrame({f"f{i}": column for i, column in enumerate(part.pop("X").T)} | part)
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(path)
+    assert call(capsys, "store", "import", store, path)[0] == 0
+    assert np.allclose(EmbeddingStore(store).table("embedding").X, arrays("a")["X"], atol=1e-6)
+
+
+def test_dataset_and_embedding_can_be_named(capsys, tmp_path, store):
+    part = arrays("a")
+    del part["dataset"]
+    file = saved(tmp_path / "some file.npz", part)
+    call(capsys, "store", "import", store, file)
+    call(capsys, "store", "import", store, file, "--dataset", "mine", "--embedding", "e")
+    assert EmbeddingStore(store).datasets() == ["mine", "some file"]
+    assert EmbeddingStore(store).embeddings("mine") == ["e"]
+
+
+def test_what_is_there_is_replaced_only_with_overwrite(capsys, tmp_path, store):
+    file = saved(tmp_path / "a.npz", arrays("a"))
+    assert call(capsys, "store", "import", store, file)[0] == 0
+    code, line = failure(capsys, "store", "import", store, file)
+    assert code == 2
+    assert "embedding 'embedding' of dataset 'a' is already in" in line
+    assert line.endswith("pass --overwrite to replace it")
+    assert call(capsys, "store", "import", store, file, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("pair", ["group", "=song", "group="])
+def test_a_column_without_both_names_is_wrong_usage(capsys, tmp_path, store, pair):
+    file = saved(tmp_path / "a.npz", arrays("a"))
+    code, line = failure(capsys, "store", "import", store, file, "--column", pair)
+    assert code == 2
+    assert line == f"--column {pair!r} is not NAME=COLUMN, as in group=song_id"
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("grupe=song", "columns='grupe' is not known; .*did you mean 'group'"),
+        ("group=grop", "--column names 'grop' for group, which is not in .*did you mean 'group'"),
+    ],
+)
+def test_a_column_that_is_not_there(capsys, tmp_path, store, column, message):
+    file = saved(tmp_path / "a.npz", arrays("a"))
+    code, line = failure(capsys, "store", "import", store, file, "--column", column)
+    assert code == 2
+    assert re.search(message, line), line
+
+
+def test_a_failure_among_several_files_names_it_and_those_before(capsys, tmp_path, store):
+    good = saved(tmp_path / "a.npz", arrays("a"))
+    part = arrays("b")
+    part["X"][3, 2] = np.nan
+    bad = saved(tmp_path / "b.npz", part)
+    code, out, err = call(capsys, "store", "import", store, good, bad)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"biasaudio: {bad}: X has NaN or Inf in 1 of {N} clips: 'b-3'; ")
+    assert err.endswith(f"({good!r} went into the store before)\n")
+    assert EmbeddingStore(store).datasets() == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz", "s.h5"]
