@@ -168,7 +168,7 @@ def check_categories(
     array = check_length(values, name, n)
     if array.dtype.kind == "f":
         raise DataError(
-            f"{name} holds floats such as {array[0]!r}; give categories as strings or ints"
+            f"{name} holds floats such as {array[0].item()!r}; give categories as strings or ints"
         )
     if array.dtype.kind in "OT":
         missing = np.array([v is None or v != v for v in array])

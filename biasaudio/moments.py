@@ -219,12 +219,7 @@ class Moments:
         DataError
             If no cell has these values.
         """
-        for name in cells:
-            if name not in self.columns:
-                raise ParameterError(
-                    f"no column {name!r}; these moments have {name_some(self.columns, 9)}"
-                )
-        where = {self.columns.index(name): value for name, value in cells.items()}
+        where = {self._place(name): value for name, value in cells.items()}
         result = self._copy()
         result.cells = {
             key: cell
@@ -237,11 +232,7 @@ class Moments:
 
     def by(self, column: str) -> dict[Hashable, Cell]:
         """Return one merged cell for each value of ``column``, in sorted order."""
-        if column not in self.columns:
-            raise ParameterError(
-                f"no column {column!r}; these moments have {name_some(self.columns, 9)}"
-            )
-        i = self.columns.index(column)
+        i = self._place(column)
         merged: dict[Hashable, Cell] = {}
         for key in sorted(self.cells, key=lambda k: str(k[i])):
             cell = self.cells[key]
@@ -286,6 +277,13 @@ class Moments:
 
     def _add(self, key: tuple[Hashable, ...], cell: Cell) -> None:
         self.cells[key] = self.cells[key] + cell if key in self.cells else cell
+
+    def _place(self, column: str) -> int:
+        if column not in self.columns:
+            raise ParameterError(
+                f"no column {column!r}; these moments have {name_some(self.columns, 9)}"
+            )
+        return self.columns.index(column)
 
     def _check_columns(self, columns: tuple[str, ...]) -> None:
         if not self.cells:

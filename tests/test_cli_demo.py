@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from audit_fixtures import QUICK, call, failure, strict
+from audit_fixtures import QUICK, arrays, call, failure, stored, strict
 
 import biasaudio
 from biasaudio import AuditResult
@@ -69,6 +69,14 @@ def test_what_the_demo_refuses_before_any_work(capsys, tmp_path, argv, message):
     assert code == 2
     assert message in line
     assert not (tmp_path / "d").exists()
+
+
+def test_a_store_of_somebody_else_is_not_replaced(capsys, tmp_path):
+    path = stored(tmp_path / "store.h5", arrays("a"))
+    code, line = failure(capsys, "demo", "--songs", "24", "--out", tmp_path)
+    assert code == 2
+    assert line == f"{path} holds 'a', not the demo; give another --out"
+    assert [file.name for file in tmp_path.iterdir()] == ["store.h5"]
 
 
 @pytest.mark.slow

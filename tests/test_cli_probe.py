@@ -6,7 +6,7 @@ from audit_fixtures import GENRES, QUICK, N, arrays, call, failure, stored, stri
 
 import biasaudio
 
-QUICKLY = ["--permutations", "9"]
+QUICKLY = ["--permutations", "9", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_fail_above_gives_code_0_where_it_does_not(capsys, store):
     ],
 )
 def test_what_is_not_allowed(capsys, store, argv, code, message):
-    found, line = failure(capsys, "probe", store, *argv)
+    found, line = failure(capsys, "probe", store, *argv, "--quiet")
     assert found == code
     assert message in line
 
@@ -106,15 +106,15 @@ def test_what_is_not_allowed(capsys, store, argv, code, message):
 def test_several_embeddings_need_a_choice(capsys, tmp_path):
     for name in ("one", "two"):
         path = stored(tmp_path / "s.h5", arrays("a"), arrays("b"), embedding=name)
-    code, line = failure(capsys, "probe", path)
-    assert (code, line) == (2, "--embedding is needed: the store has one, two")
+    code, line = failure(capsys, "probe", path, "--quiet")
+    assert (code, line) == (2, "--embedding is needed: the datasets share one, two")
     assert call(capsys, "probe", path, "--embedding", "two", *QUICKLY)[0] == 0
 
 
 def test_datasets_without_a_common_label_can_be_probed_raw_only(capsys, tmp_path):
     label = np.array(["oboe", "harp"])[np.arange(N) % 2]
     path = stored(tmp_path / "s.h5", arrays("a"), arrays("b", shift=2.0, label=label))
-    code, line = failure(capsys, "probe", path)
+    code, line = failure(capsys, "probe", path, "--quiet")
     assert code == 1
     assert line.startswith("'a', 'b' have no label in common with clips enough, so the class mix")
     assert line.endswith("or give --mix raw")
@@ -132,16 +132,16 @@ def test_without_labels_the_mix_is_raw(capsys, tmp_path):
 def test_genres_with_few_groups_are_left_out_aloud(capsys, tmp_path):
     genre = np.where(np.arange(N) < 10, "folk", GENRES)
     path = stored(tmp_path / "s.h5", arrays("a", genre=genre))
-    code, out, err = call(capsys, "probe", path, "--genre", *QUICKLY)
+    code, out, err = call(capsys, "probe", path, "--genre", "--permutations", "9")
     assert code == 0
-    assert err == "note: 'folk' left out, with fewer than 10 groups of clips each\n"
+    assert err.endswith("note: 'folk' left out, with fewer than 10 groups of clips each\n")
     assert [line.split(":")[0].strip() for line in out.splitlines()[1:]] == ["jazz", "pop"]
 
 
 def test_without_two_genres_there_is_no_genre_probe(capsys, tmp_path):
     genre = np.full(N, "pop")
     path = stored(tmp_path / "s.h5", arrays("a", genre=genre), arrays("b", genre=genre))
-    code, line = failure(capsys, "probe", path, "--genre")
+    code, line = failure(capsys, "probe", path, "--genre", "--quiet")
     assert code == 1
     assert "it takes two with 10 groups of clips at least, and the genres are 'pop'" in line
 
@@ -150,7 +150,7 @@ def test_fewer_groups_than_splits_says_which_option_helps(capsys, tmp_path):
     group = np.array([f"{i % 4}" for i in range(N)])
     parts = [arrays(name, group=group, label=None) for name in "ab"]
     path = stored(tmp_path / "s.h5", *parts)
-    code, line = failure(capsys, "probe", path)
+    code, line = failure(capsys, "probe", path, "--quiet")
     assert code == 1
     assert "4 group(s)" in line
     assert "fewer than the 5 parts" in line

@@ -195,8 +195,10 @@ def _published_rows(rows: pd.DataFrame, name: str, methods: Sequence[str]) -> pd
     rows = rows.assign(
         embedding=[name if m == ORIGINAL else f"{name}-{m}" for m in rows["method"]],
         rank=rows["method"].map(order),
+        # A training set's own test set comes first, as published.
+        is_other=rows["train_set"] != rows["test_set"],
     )
-    keys = ["rank", "train_set", "test_set", "instrument"]
+    keys = ["rank", "train_set", "is_other", "instrument"]
     return rows.sort_values(keys, ignore_index=True)[list(PUBLISHED_COLUMNS)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
+from pathlib import Path
 
 from biasaudio.cli._common import command_line, emit, note, note_warnings, whole_number
 
@@ -39,15 +41,19 @@ def run(args: argparse.Namespace) -> int:
         raise ParameterError(
             f"--songs={args.songs} is too few to compare instruments; give {FEWEST_SONGS} or more"
         )
+    store = out / "store.h5"
+    _check_store(store, DATASETS)
     note(args, "Synthesising audio: nothing in this demo is recorded music.")
-    store = embed_clips(
+    # A file that is written anew, not into, is the same bytes each time.
+    new = embed_clips(
         LibrosaFeatures(),
         synthesize_datasets(n_songs=args.songs, random_state=args.seed),
-        out / "store.h5",
+        out / "store.new.h5",
         overwrite=True,
         progress=not args.quiet,
         total=len(DATASETS) * args.songs * 4,
     )
+    new.replace(store)
     about = {
         "title": "biasaudio demo: synthetic audio",
         "command": command_line(args),
@@ -63,3 +69,16 @@ def run(args: argparse.Namespace) -> int:
     document = {"report": str(report), "store": str(store), "meta": result.meta}
     emit(args, f"{result.summary()}\n\nReport: {report}", document)
     return 0
+
+
+def _check_store(path: Path, datasets: Collection[str]) -> None:
+    """Refuse to replace a store that the demo did not write."""
+    from biasaudio._validation import name_some
+    from biasaudio.errors import ParameterError
+    from biasaudio.store import EmbeddingStore
+
+    others = set(EmbeddingStore(path).datasets()) - set(datasets) if path.exists() else set()
+    if others:
+        raise ParameterError(
+            f"{path} holds {name_some(sorted(others))}, not the demo; give another --out"
+        )

@@ -52,24 +52,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one probe and print what it found."""
+    from biasaudio._audit.load import load_tables
     from biasaudio._audit.prepare import prepare
     from biasaudio._validation import check_choice, name_some
     from biasaudio.errors import DataError, ParameterError
     from biasaudio.probes.identity import KINDS
-    from biasaudio.store import EmbeddingStore
     from biasaudio.transforms.methods import check_methods
 
     check_choice(args.kind, "kind", KINDS)
     methods = check_methods([args.method] if args.method else [])
     if args.fail_above is not None and not 0 <= args.fail_above <= 1:
         raise ParameterError(f"--fail-above={args.fail_above} is not a ROC-AUC; give 0 to 1")
-    store = EmbeddingStore(args.store)
-    there = store.embeddings()
-    name = args.embedding or (there[0] if len(there) == 1 else None)
-    if name is None:
-        raise ParameterError(f"--embedding is needed: the store has {', '.join(there) or 'none'}")
+    name = _embedding(args)
     rule = partial_rule(args)
-    table = store.table(name, read_clips(args), args.datasets, missing=rule, unknown=rule)
+    table = load_tables(
+        args.store,
+        read_clips(args),
+        embeddings=[name],
+        datasets=args.datasets,
+        pool="mean",
+        missing=rule,
+        unknown=rule,
+        progress=not args.quiet,
+    )[name]
     prepared = prepare(
         table, labels=args.labels, protocol="default", seed=args.seed, need_labels=False
     )
@@ -97,6 +102,23 @@ def run(args: argparse.Namespace) -> int:
     }
     emit(args, "\n".join(lines), document)
     return EXCEEDED if exceeded else 0
+
+
+def _embedding(args: argparse.Namespace) -> str:
+    """Return the embedding that is asked for, or the only one there is."""
+    from biasaudio.errors import ParameterError
+    from biasaudio.store import EmbeddingStore
+
+    if args.embedding:
+        return str(args.embedding)
+    store = EmbeddingStore(args.store)
+    held = [store.embeddings(name) for name in args.datasets or store.datasets()]
+    there = [name for name in held[0] if all(name in other for other in held)]
+    if len(there) != 1:
+        raise ParameterError(
+            f"--embedding is needed: the datasets share {', '.join(there) or 'none'}"
+        )
+    return there[0]
 
 
 def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[Any]) -> Any:

@@ -7,9 +7,9 @@ Two families.  *Domain-free at transform* corrections need the domain in
 
 from biasaudio.transforms._base import Affine
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
-from biasaudio.transforms.erasure import LEACE
+from biasaudio.transforms.erasure import LEACE, MeanProjection
 from biasaudio.transforms.methods import METHODS, Method
-from biasaudio.transforms.projection import LDAProjection, MeanProjection, MultiLDAProjection
+from biasaudio.transforms.projection import LDAProjection, MultiLDAProjection
 
 __all__ = [
     "LEACE",

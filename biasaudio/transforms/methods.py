@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import ParameterError
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
-from biasaudio.transforms.erasure import LEACE
-from biasaudio.transforms.projection import LDAProjection, MeanProjection, MultiLDAProjection
+from biasaudio.transforms.erasure import LEACE, MeanProjection
+from biasaudio.transforms.projection import LDAProjection, MultiLDAProjection
 
 __all__ = ["METHODS", "ORIGINAL", "Method", "check_methods"]
 
