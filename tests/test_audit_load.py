@@ -195,9 +195,7 @@ def test_the_published_protocol_needs_its_genres(table):
 def test_the_published_protocol_needs_two_datasets():
     genre = np.array(["pop_rock", "classical"])[np.arange(N) % 2]
     table = joined(arrays("a", genre=genre), arrays("b", genre=None))
-    with pytest.raises(
-        DataError, match=r"wang2023 needs clips of two datasets .*'a' has such"
-    ):
+    with pytest.raises(DataError, match=r"wang2023 needs clips of two datasets .*'a' has such"):
         biasaudio.audit(table, protocol="wang2023", **QUICK)
 
 

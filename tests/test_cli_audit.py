@@ -35,6 +35,13 @@ def document(audited):
     return strict(text.getvalue())
 
 
+@pytest.fixture
+def lean(monkeypatch):
+    """Leave out the figures and the page, which take most of the time."""
+    monkeypatch.setattr("biasaudio.report.save_figures", lambda *_: [])
+    monkeypatch.setattr(AuditResult, "to_html", lambda _, path: path)
+
+
 def test_the_report_is_written_and_its_path_given(audited, document):
     out, _ = audited
     assert document["out"] == str(out)
@@ -59,7 +66,7 @@ def test_the_options_reach_the_audit(document, store):
     assert meta["files"][0]["path"] == store
 
 
-def test_the_verdict_is_printed_and_the_path_last(capsys, store, tmp_path):
+def test_the_verdict_is_printed_and_the_path_last(capsys, store, tmp_path, lean):
     out = tmp_path / "out"
     argv = ["audit", store, "--methods", "lda", "--labels", "cello", "--modes", "global"]
     code, text, err = call(capsys, *argv, *FEW, "--quiet", "--out", out)
@@ -69,14 +76,14 @@ def test_the_verdict_is_printed_and_the_path_last(capsys, store, tmp_path):
     assert AuditResult.load(out).meta["labels"] == ["cello"]
 
 
-def test_the_command_is_kept(capsys, store, tmp_path):
+def test_the_command_is_kept(capsys, store, tmp_path, lean):
     argv = ["audit", store, "--datasets", "a", *FEW, "--out", str(tmp_path / "my out")]
     assert call(capsys, *argv)[0] == 0
     command = AuditResult.load(tmp_path / "my out").meta["command"]
     assert command == f"biasaudio {' '.join(argv[:-1])} '{tmp_path / 'my out'}'"
 
 
-def test_a_manifest_says_what_the_clips_are(capsys, store, tmp_path):
+def test_a_manifest_says_what_the_clips_are(capsys, store, tmp_path, lean):
     rows = [f"{d}-{i},{d},{LABELS[i]},song {i // 2}" for d in "ab" for i in range(N)]
     path = tmp_path / "clips.csv"
     path.write_text("\n".join(["clip_id,dataset,label,group", *rows]), encoding="utf-8")
@@ -85,7 +92,7 @@ def test_a_manifest_says_what_the_clips_are(capsys, store, tmp_path):
     assert set(AuditResult.load(tmp_path / "out").probes["probe"]) == {"domain"}
 
 
-def test_a_partial_match_needs_a_word(capsys, store, tmp_path):
+def test_a_partial_match_needs_a_word(capsys, store, tmp_path, lean):
     rows = [f"{d}-{i},{d},{LABELS[i]}" for d in "ab" for i in range(N)] + ["a-x,a,cello"]
     path = tmp_path / "clips.csv"
     path.write_text("\n".join(["clip_id,dataset,label", *rows]), encoding="utf-8")
@@ -105,7 +112,7 @@ def test_two_sources_of_clips_are_wrong_usage(capsys, store, tmp_path):
     assert (code, line) == (2, "--clips excludes --openmic and --irmas; give one or the other")
 
 
-def test_methods_all_is_the_default(capsys, store, tmp_path):
+def test_methods_all_is_the_default(capsys, store, tmp_path, lean):
     argv = ["audit", store, "--methods", "all", "--datasets", "a", *FEW, "--out", tmp_path / "o"]
     assert call(capsys, *argv)[0] == 0
     assert AuditResult.load(tmp_path / "o").meta["excluded"][0]["what"].startswith("transfer")

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from audit_fixtures import FEW, arrays, call, failure, stored, strict
 
 import biasaudio
+from biasaudio import AuditResult
 from biasaudio.cli.main import main
 from biasaudio.errors import BiasAudioWarning
 
@@ -112,16 +114,21 @@ def test_debug_shows_the_traceback(capsys):
     assert err.splitlines()[-1].startswith("biasaudio: nowhere.h5 is not there")
 
 
-def test_progress_is_on_stderr_and_quiet_stops_it(store):
-    argv = ("audit", store, "--methods", "lda", *FEW)
-    loud = shell(*argv, "--out", f"{store}.loud", "--json")
-    assert loud.returncode == 0
-    assert "toy: probes" in loud.stderr
-    assert strict(loud.stdout)["report"].endswith("report.html")
-    quiet = shell(*argv, "--out", f"{store}.quiet", "--quiet", "--n-jobs", "2")
-    assert (quiet.returncode, quiet.stderr) == (0, "")
-    assert quiet.stdout.rstrip().endswith("report.html")
-    assert "it/s" not in loud.stdout + quiet.stdout
+def test_progress_is_on_stderr_and_output_on_stdout(capsys, store, monkeypatch):
+    monkeypatch.setattr(AuditResult, "save", lambda _, folder: Path(folder))
+    argv = ("audit", store, "--methods", "lda", *FEW, "--out", "out")
+    code, out, err = call(capsys, *argv, "--json")
+    assert code == 0
+    assert "toy: probes" in err
+    assert strict(out)["report"].endswith("report.html")
+    assert "it/s" not in out
+
+
+def test_quiet_prints_nothing_on_stderr_from_any_process(store):
+    argv = ("audit", store, "--methods", "lda", *FEW, "--out", f"{store}.quiet")
+    found = shell(*argv, "--quiet", "--n-jobs", "2")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.rstrip().endswith("report.html")
 
 
 def test_options_before_an_action_are_kept(capsys, store):

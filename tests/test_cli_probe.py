@@ -111,22 +111,31 @@ def test_several_embeddings_need_a_choice(capsys, tmp_path):
     assert call(capsys, "probe", path, "--embedding", "two", *QUICKLY)[0] == 0
 
 
-def test_datasets_without_a_common_label_can_be_probed_raw_only(capsys, tmp_path):
+def test_datasets_without_a_common_label_are_probed_raw_and_that_is_said(capsys, tmp_path):
     label = np.array(["oboe", "harp"])[np.arange(N) % 2]
     path = stored(tmp_path / "s.h5", arrays("a"), arrays("b", shift=2.0, label=label))
-    code, line = failure(capsys, "probe", path, "--quiet")
+    code, line = failure(capsys, "probe", path, "--mix", "equal", "--quiet")
     assert code == 1
-    assert line.startswith("'a', 'b' have no label in common with clips enough, so the class mix")
-    assert line.endswith("or give --mix raw")
-    code, out, _ = call(capsys, "probe", path, *QUICKLY, "--mix", "raw", "--json")
-    assert code == 0
-    assert strict(out)["n"] == 2 * N
+    assert line == (
+        "the class mix cannot be made equal: no class has clips enough of each of 'a', 'b'; rename "
+        "labels that mean the same, or give --mix raw"
+    )
+    for option in ([], ["--mix", "raw"]):
+        code, out, err = call(capsys, "probe", path, "--permutations", "9", "--json", *option)
+        assert code == 0
+        assert (strict(out)["n"], strict(out)["mix"]) == (2 * N, "raw")
+        assert ("note: at raw class mix, as no class has clips enough" in err) is not bool(option)
 
 
-def test_without_labels_the_mix_is_raw(capsys, tmp_path):
-    path = stored(tmp_path / "s.h5", arrays("a", label=None), arrays("b", label=None))
-    code, out, _ = call(capsys, "probe", path, *QUICKLY, "--json")
+def test_genres_that_share_no_class_are_probed_raw(capsys, tmp_path):
+    label = np.array(["cello", "flute"])[(np.arange(N) // 4) % 2]
+    path = stored(tmp_path / "s.h5", arrays("a", label=label))
+    code, out, err = call(capsys, "probe", path, "--genre", "--permutations", "9", "--json")
     assert (code, strict(out)["mix"]) == (0, "raw")
+    assert "no class has clips enough of each of 'jazz', 'pop'" in err
+    (entry,) = biasaudio.audit(path, **QUICK).meta["excluded"][1:]
+    assert entry["what"] == "genre probe of a (original, cross-fit, equal class mix, linear)"
+    assert "share no class" in entry["why"]
 
 
 def test_genres_with_few_groups_are_left_out_aloud(capsys, tmp_path):

@@ -205,9 +205,7 @@ def test_every_figure_can_be_drawn_by_name(result):
 
 
 def test_a_wrong_figure_says_which_there_are(result):
-    with pytest.raises(
-        AttributeError, match=r"figure 'leakag'; there are classes.*leakage'\?"
-    ):
+    with pytest.raises(AttributeError, match=r"figure 'leakag'; there are classes.*leakage'\?"):
         result.plot.leakag  # noqa: B018
 
 

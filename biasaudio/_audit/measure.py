@@ -69,7 +69,9 @@ def measure_probes(
     for job, result in zip(jobs, found):
         name = job.method.name if job.method else ORIGINAL
         if isinstance(result, str):
-            what = f"{job.probe} probe of {job.datasets} ({name}, {job.design}, {job.kind})"
+            mix = "equal" if job.equal else "raw"
+            how = f"{name}, {job.design}, {mix} class mix, {job.kind}"
+            what = f"{job.probe} probe of {job.datasets} ({how})"
             measured.excluded.append({"what": what, "why": result})
             continue
         keys = {

@@ -136,9 +136,10 @@ class Prepared:
             return f"there is one dataset only, {self.clips.datasets[0]!r}, and it needs two"
         if "genre" not in method.needs:
             return ""
-        if not self.has_genres:
-            return "it needs a genre for every clip and two genres at least"
         genre, dataset = self.clips.genre, self.clips.dataset
+        without = int((genre == "").sum())
+        if without:
+            return f"it needs a genre for every clip, and {without} of {len(genre)} have none"
         for name in self.clips.datasets:
             found = sorted(set(genre[dataset == name]))
             if len(found) < 2:
@@ -263,6 +264,6 @@ def _related(
     for name in clips.datasets:
         n = int((~rows & (clips.dataset == name)).sum())
         if n:
-            why = "they have none of the labels that are compared"
+            why = "they are of no class that is compared, or not annotated"
             excluded.append({"what": f"{n} clips of {name}", "why": why})
     return rows

@@ -33,6 +33,7 @@ _IN_SHELL = (
     ("n_resamples=", "--resamples="),
     ("random_state=", "--seed="),
     ("ask for fewer splits", "ask for fewer --splits"),
+    ("probe without strata", "give --mix raw"),
     ("leave it out of labels", "leave it out of --labels"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embedding", metavar="NAME", help="needed if the store has several")
     parser.add_argument("--genre", action="store_true", help="probe the genre, not the dataset")
     parser.add_argument("--method", metavar="NAME", help="after this correction (three-way split)")
-    parser.add_argument("--mix", choices=("equal", "raw"), default="equal", help="class mix")
+    parser.add_argument(
+        "--mix", choices=("equal", "raw"), help="class mix (default equal, where it can be made so)"
+    )
     parser.add_argument("--kind", default="linear", metavar="KIND", help="linear or scaled")
     parser.add_argument(
         "--splits",
@@ -54,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     """Run one probe and print what it found."""
     from biasaudio._audit.load import load_tables
     from biasaudio._audit.prepare import prepare
-    from biasaudio._validation import check_choice, name_some
-    from biasaudio.errors import DataError, ParameterError
+    from biasaudio._validation import check_choice
+    from biasaudio.errors import ParameterError
     from biasaudio.probes.identity import KINDS
     from biasaudio.transforms.methods import check_methods
 
@@ -78,12 +81,6 @@ def run(args: argparse.Namespace) -> int:
     prepared = prepare(
         table, labels=args.labels, protocol="default", seed=args.seed, need_labels=False
     )
-    if args.mix == "equal" and table.clips.label_names and not prepared.has_classes:
-        raise DataError(
-            f"{name_some(table.clips.datasets)} have no label in common with clips enough, so the "
-            "class mix cannot be made equal; rename labels that mean the same "
-            f"({name_some(table.clips.label_names, 9)}), or give --mix raw"
-        )
     result = _probe(args, prepared, prepared.vectors(table), prepared.usable(methods, asked=True))
     exceeded = args.fail_above is not None and result.low > args.fail_above
     what = "genre" if args.genre else "dataset"
@@ -123,14 +120,14 @@ def _embedding(args: argparse.Namespace) -> str:
 
 def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[Any]) -> Any:
     """Return the `ProbeResult` for the clips that can be told apart, as an audit has it."""
+    from biasaudio._parallel import run_all
     from biasaudio.probes import probe_domain, probe_genre
 
-    clips, equal = prepared.clips, args.mix == "equal" and prepared.has_classes
-    rows = _rows(args, prepared)
+    clips, rows = prepared.clips, _rows(args, prepared)
     domain, genre = clips.dataset.astype(str)[rows], clips.genre.astype(str)[rows]
     options: dict[str, Any] = {
         "groups": clips.group_id[rows],
-        "strata": prepared.classes[rows] if equal else None,
+        "strata": _strata(args, genre if args.genre else domain, prepared.classes[rows]),
         "kind": args.kind,
         "n_splits": args.splits,
         "n_permutations": args.permutations,
@@ -141,8 +138,11 @@ def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[An
         if "genre" in methods[0].needs:
             options["fit_params"] = {"genre": genre}
     if args.genre:
-        return probe_genre(X[rows], genre, domain=domain, **options)
-    return probe_domain(X[rows], domain, **options)
+        run = functools.partial(probe_genre, X[rows], genre, domain=domain, **options)
+    else:
+        run = functools.partial(probe_domain, X[rows], domain, **options)
+    # As in an audit: one thread, so that the same seed gives the same bytes.
+    return run_all(lambda call: call(), [run])[0]
 
 
 def _rows(args: argparse.Namespace, prepared: Any) -> Any:
@@ -172,3 +172,22 @@ def _rows(args: argparse.Namespace, prepared: Any) -> Any:
         few = f"fewer than {FEWEST_GENRE_GROUPS} groups of clips"
         note(args, f"note: {name_some(thin)} left out, with {few} each")
     return rows
+
+
+def _strata(args: argparse.Namespace, values: Any, classes: Any) -> Any:
+    """Return the classes for equal mix; None where it is not wanted, or cannot be had."""
+    from biasaudio._validation import name_some
+    from biasaudio.errors import DataError
+
+    names = sorted(set(values))
+    mixes = [set(classes[values == name]) - {""} for name in names]
+    if args.mix == "raw" or set.intersection(*mixes):
+        return None if args.mix == "raw" else classes
+    why = f"no class has clips enough of each of {name_some(names, 9)}"
+    if args.mix == "equal":
+        raise DataError(
+            f"the class mix cannot be made equal: {why}; rename labels that mean the same, or give "
+            "--mix raw"
+        )
+    note(args, f"note: at raw class mix, as {why}")
+    return None

@@ -24,23 +24,18 @@ class RidgeProbe:
     ----------
     X : np.ndarray [shape=(n, d)]
         The training clips.
-    penalties : np.ndarray [shape=(p,)], optional
-        Candidates, relative to the largest eigenvalue of ``X'X``; default 10^-6 .. 10.
+    penalty : float
+        Relative to the largest eigenvalue of ``X'X`` (centred).
 
     Notes
     -----
     For each target column y the weights minimise ``|X w - y|^2 + l |w|^2`` on
-    centred X and y, with the penalty l that minimises the generalised
-    cross-validation error of that column
-
-        GCV(l) = n |y - H_l y|^2 / (n - 1 - tr H_l)^2,
-
-    where ``H_l`` is the hat matrix.
-
-    References
-    ----------
-    Golub, Heath, Wahba: Generalized cross-validation as a method for choosing
-    a good ridge parameter. Technometrics 21, 1979.
+    centred X and y.  The penalty is fixed: choosing it by (generalised)
+    cross-validation of clips fails where clips of one group are nearly alike,
+    as takes of one note are.  It then prefers hardly any penalty, and a weaker
+    probe understates the leakage (.80 for .87 on YAMNet vectors of rendered
+    and recorded notes).  A thousandth of the largest eigenvalue read most, or
+    within .01 of most, on every embedding tried.
 
     Examples
     --------
@@ -53,7 +48,7 @@ class RidgeProbe:
     True
     """
 
-    def __init__(self, X: NDArray[np.floating[Any]], *, penalties: _Array | None = None) -> None:
+    def __init__(self, X: NDArray[np.floating[Any]], *, penalty: float = 1e-3) -> None:
         X = X.astype(np.float64)
         self._mean = X.mean(axis=0)
         X -= self._mean
@@ -67,22 +62,14 @@ class RidgeProbe:
         size = np.sqrt(self._eigen)
         self._U: _Array = vectors if n <= d else X @ (vectors / size)
         self._V: _Array = X.T @ (vectors / size) if n <= d else vectors
-        grid = np.logspace(-6, 1, 15) if penalties is None else penalties
-        self._penalties = grid * (self._eigen[0] if len(self._eigen) else 1.0)
+        largest = self._eigen[0] if len(self._eigen) else 1.0
+        self._shrink: _Array = self._eigen / (self._eigen + penalty * largest)
 
     def fit(self, Y: _Array) -> RidgeProbe:
-        """Fit every column of Y [shape=(n, m)], each with its own penalty."""
+        """Fit every column of Y [shape=(n, m)]."""
         self._intercept = Y.mean(axis=0)
-        Z = Y - self._intercept
-        T = self._U.T @ Z
-        rest = np.square(Z).sum(axis=0) - np.square(T).sum(axis=0)
-        shrink = self._penalties[:, None] / (self._eigen + self._penalties[:, None])
-        residual = np.square(shrink) @ np.square(T) + np.maximum(rest, 0)
-        freedom = len(Y) - 1 - (1 - shrink).sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            gcv = np.where(freedom > 1e-8, 1 / np.square(freedom), np.inf)[:, None] * residual
-        best = np.nan_to_num(gcv, nan=np.inf).argmin(axis=0)
-        self._coef = ((1 - shrink[best].T) / np.sqrt(self._eigen)[:, None]) * T
+        T = self._U.T @ (Y - self._intercept)
+        self._coef = (self._shrink / np.sqrt(self._eigen))[:, None] * T
         return self
 
     def rotate(self, X: NDArray[np.floating[Any]]) -> _Array:
