@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from audit_fixtures import GENRES, QUICK, N, arrays, joined, planted, stored
+from audit_fixtures import GENRES, LABELS, QUICK, N, arrays, joined, planted, stored
 
 import biasaudio
 from biasaudio.errors import DataError, ParameterError
@@ -221,13 +221,36 @@ def test_methods_that_need_genres_are_dropped_with_a_reason():
     ("genre", "message"),
     [
         (np.full(N, "pop"), "'mlda' cannot be used: dataset 'b' has a single genre, 'pop'"),
-        (None, "'mlda' cannot be used: it needs a genre for every clip"),
+        (None, "'mlda' cannot be used: dataset 'b' has no known genre"),
     ],
 )
 def test_a_method_that_was_asked_for_and_cannot_be_used_is_an_error(genre, message):
     table = joined(arrays("a"), arrays("b", genre=genre))
     with pytest.raises(DataError, match=message):
         biasaudio.audit(table, methods=["lda", "mlda"], **QUICK)
+
+
+def test_mlda_is_left_out_where_the_datasets_share_no_two_genres():
+    other = np.where(np.arange(N) % 2, "folk", "classical")
+    result = biasaudio.audit(joined(arrays("a"), arrays("b", genre=other)), **QUICK)
+    assert "mlda" not in set(result.transfer["method"])
+    reason = "it needs two genres with 3 training clips in every dataset, and there is none"
+    assert why(result, "method mlda") == reason
+
+
+def test_a_few_unknown_genres_do_not_cost_mlda():
+    genre = np.where(np.arange(N) < 10, "", GENRES)
+    result = biasaudio.audit(joined(arrays("a"), arrays("b", genre=genre)), **QUICK)
+    assert "mlda" in set(result.transfer["method"])
+    assert "mlda" in set(result.probes["method"])
+
+
+def test_mlda_in_mode_classwise_needs_the_genres_of_every_label():
+    genre = np.where((LABELS == LABELS[0]), "pop", GENRES)
+    table = joined(arrays("a"), arrays("b", genre=genre))
+    assert "mlda" in set(biasaudio.audit(table, **QUICK).transfer["method"])
+    result = biasaudio.audit(table, modes=["classwise"], **QUICK)
+    assert f"for label '{LABELS[0]}'" in why(result, "method mlda")
 
 
 def test_genres_of_one_dataset_alone_are_not_said_to_be_of_both():

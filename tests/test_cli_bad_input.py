@@ -174,7 +174,7 @@ DATA = {
     "no genres": (
         [arrays("a", genre=None), arrays("b", genre=None)],
         ["--methods", "mlda"],
-        "'mlda' cannot be used: it needs a genre for every clip, and 240 of 240 have none;",
+        "'mlda' cannot be used: dataset 'a' has no known genre, and it needs two;",
     ),
     "all-constant features": (
         [arrays(name) | {"X": np.ones((N, 5), "f4")} for name in "ab"],

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from biasaudio.probes.ridge import RidgeProbe
-from biasaudio.probes.scaling import feature_scale, has_units, spread
+from biasaudio.probes.ridge import PENALTIES, RidgeProbe, choose_penalty
+from biasaudio.probes.scaling import common_scale, common_units, has_units, spread
 
 
 @pytest.fixture(params=[(80, 12), (25, 60), (30, 30)], ids=["n > d", "n < d", "n = d"])
@@ -29,23 +29,30 @@ def test_scores_equal_scikit_learn_at_a_given_penalty(data, relative):
     assert probe.score(probe.rotate(new)) == pytest.approx(theirs.predict(new), abs=1e-8)
 
 
-def test_clips_that_are_nearly_alike_do_not_weaken_the_probe(rng):
-    # Eight takes of each note: held-out takes look easy, held-out notes are not.
+def test_the_penalty_is_chosen_on_held_out_groups_and_not_on_held_out_takes(rng):
+    # Eight takes of each note: a held-out take is easy, a held-out note is not.
     notes = rng.normal(size=(60, 200)) * np.arange(1, 201) ** -0.5
-    notes[:, 3] += np.repeat([0.0, 1.0], 30)
-    value = np.repeat([0.0, 1.0], 30)
-    found = {}
-    for penalty in (1e-6, 1e-3):
-        right = []
-        for seed in range(10):
-            order = np.random.default_rng(seed).permutation(60)
-            train, test = order[:40], order[40:]
-            X = np.repeat(notes[train], 8, axis=0) + 0.01 * rng.normal(size=(320, 200))
-            probe = RidgeProbe(X, penalty=penalty).fit(np.repeat(value[train], 8)[:, None])
-            scores = probe.score(probe.rotate(notes[test]))[:, 0]
-            right.append(np.corrcoef(scores, value[test])[0, 1])
-        found[penalty] = np.mean(right)
-    assert found[1e-3] > found[1e-6]
+    value = np.arange(60) % 2
+    notes[:, 3] += value
+    X = np.repeat(notes, 8, axis=0) + 0.01 * rng.normal(size=(480, 200))
+    Y = np.eye(2)[np.repeat(value, 8)]
+    by_note = choose_penalty(X, Y, np.repeat(np.arange(60), 8))
+    by_take = choose_penalty(X, Y, np.arange(480))
+    assert by_note >= 1e-3
+    assert by_take < by_note
+
+
+def test_a_steep_spectrum_with_many_clips_gets_a_small_penalty(rng):
+    X = rng.normal(size=(4000, 60)) * np.arange(1, 61) ** -2.0
+    value = (X[:, 40] + 1e-4 * rng.normal(size=4000) > 0).astype(int)
+    assert choose_penalty(X, np.eye(2)[value], np.arange(4000)) <= 1e-5
+
+
+def test_the_chosen_penalty_is_one_of_the_grid_for_any_labels(rng):
+    X = rng.normal(size=(12, 5))
+    Y = np.eye(2)[np.r_[0, np.ones(11, dtype=int)]]
+    assert choose_penalty(X, Y, np.arange(12)) in PENALTIES
+    assert choose_penalty(X, Y, np.zeros(12, dtype=int)) in PENALTIES
 
 
 def test_many_targets_are_each_one_alone(data):
@@ -110,18 +117,18 @@ def test_few_dimensions_need_more_than_a_quarter(rng):
     assert not has_units(rng.normal(size=(500, 8)) * [1, 1, 1, 1, 1, 1, 1, 1.5])
 
 
-def test_scale_is_common_without_units_and_each_feature_s_own_with_them(rng):
+def test_units_are_changed_only_where_they_differ(rng):
     X = rng.normal(size=(300, 16)) * np.linspace(0.5, 1.5, 16)
-    common = feature_scale(X)
-    assert len(set(common.tolist())) == 1
-    assert common[0] == pytest.approx(np.sqrt(X.var(axis=0).mean()))
+    assert common_units(X) is X
+    assert common_scale(X) == pytest.approx(np.sqrt(X.var(axis=0).mean()))
     X[:, 0] *= 1000
-    assert feature_scale(X) == pytest.approx(X.std(axis=0))
+    assert common_units(X).std(axis=0) == pytest.approx(np.ones(16))
 
 
-def test_a_common_scale_keeps_the_angles_between_clips(rng):
-    X = rng.normal(size=(100, 16)) * np.linspace(0.5, 1.5, 16)
-    Z = X / feature_scale(X)
-    cosine = (X @ X.T) / np.outer(*(2 * [np.linalg.norm(X, axis=1)]))
-    scaled = (Z @ Z.T) / np.outer(*(2 * [np.linalg.norm(Z, axis=1)]))
-    assert scaled == pytest.approx(cosine, abs=1e-12)
+def test_only_the_given_clips_decide_about_units(rng):
+    X = rng.normal(size=(300, 16)).astype(np.float32)
+    X[200:, 0] *= 1000
+    train = np.arange(300) < 200
+    assert common_units(X, train) is X
+    assert common_units(X).dtype == np.float32
+    assert common_units(X, ~train)[200:].std(axis=0) == pytest.approx(np.ones(16), rel=1e-4)

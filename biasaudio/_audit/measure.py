@@ -51,6 +51,7 @@ def measure_probes(
     methods: Sequence[Method],
     *,
     embedding: str,
+    compat: str | None,
     n_permutations: int,
     n_resamples: int,
     random_state: int,
@@ -63,7 +64,7 @@ def measure_probes(
         *_domain_jobs(prepared, methods),
         *_genre_jobs(prepared, methods, measured.excluded),
     ]
-    run = functools.partial(_run, X, prepared, n_permutations, n_resamples, random_state)
+    run = functools.partial(_run, X, prepared, compat, n_permutations, n_resamples, random_state)
     bar = f"{embedding}: probes" if progress else None
     found = run_all(run, jobs, n_jobs=n_jobs, progress=bar)
     for job, result in zip(jobs, found):
@@ -161,6 +162,7 @@ def known_genres(
 def _run(
     X: NDArray[np.float32],
     prepared: Prepared,
+    compat: str | None,
     n_permutations: int,
     n_resamples: int,
     random_state: int,
@@ -179,7 +181,7 @@ def _run(
         "random_state": random_state,
     }
     if job.method is not None:
-        options["correction"] = job.method.make()
+        options["correction"] = job.method.make(compat=compat)
         if "genre" in job.method.needs:
             options["fit_params"] = {"genre": genre}
     try:

@@ -24,6 +24,7 @@ from biasaudio.datasets import PUBLISHED, ClipTable, EmbeddingTable
 from biasaudio.errors import DataError
 from biasaudio.transfer import Task
 from biasaudio.transforms.methods import Method
+from biasaudio.transforms.projection import SMALLEST_CELL
 
 __all__ = ["Prepared", "prepare"]
 
@@ -57,9 +58,8 @@ class Prepared:
 
     @property
     def has_genres(self) -> bool:
-        """Whether every clip has a genre, and there are two at least."""
-        genres = set(self.clips.genre)
-        return len(genres) > 1 and "" not in genres
+        """Whether two genres at least are known."""
+        return len(set(self.clips.genre) - {""}) > 1
 
     @property
     def has_classes(self) -> bool:
@@ -105,7 +105,14 @@ class Prepared:
             genre=clips.genre.astype(str) if self.has_genres else None,
         )
 
-    def usable(self, methods: Sequence[Method], *, asked: bool) -> list[Method]:
+    def usable(
+        self,
+        methods: Sequence[Method],
+        *,
+        asked: bool,
+        modes: Sequence[str] = ("global",),
+        protocol: str = "default",
+    ) -> list[Method]:
         """Return the methods whose needs the clips meet.
 
         Parameters
@@ -113,6 +120,8 @@ class Prepared:
         methods : sequence of Method
         asked : bool
             Whether the user named them; then a need that is not met raises.
+        modes : sequence of {"global", "classwise"}
+        protocol : {"default", "wang2023"}
 
         Returns
         -------
@@ -122,7 +131,7 @@ class Prepared:
             return []
         kept = []
         for method in methods:
-            why = self._why_not(method)
+            why = self._why_not(method, modes, protocol)
             if why and asked:
                 raise DataError(f"method {method.name!r} cannot be used: {why}; leave it out")
             if why:
@@ -131,19 +140,40 @@ class Prepared:
                 kept.append(method)
         return kept
 
-    def _why_not(self, method: Method) -> str:
+    def _why_not(self, method: Method, modes: Sequence[str], protocol: str) -> str:
         if len(self.clips.datasets) < 2:
             return f"there is one dataset only, {self.clips.datasets[0]!r}, and it needs two"
-        if "genre" not in method.needs:
+        # The published code goes on with what there is, and compat mode does the same.
+        if "genre" not in method.needs or (protocol == "wang2023" and self.has_genres):
             return ""
-        genre, dataset = self.clips.genre, self.clips.dataset
-        without = int((genre == "").sum())
-        if without:
-            return f"it needs a genre for every clip, and {without} of {len(genre)} have none"
+        few = self._few_genres(self.is_train)
+        if few or "classwise" not in modes:
+            return few
+        for name in self.clips.label_names:
+            few = self._few_genres(self.is_train & self.clips.labels[name].to_numpy(dtype=bool))
+            if few:
+                return f"in mode classwise, for label {name!r}, {few}"
+        return ""
+
+    def _few_genres(self, rows: NDArray[np.bool_]) -> str:
+        """Say why genres cannot be compared on these clips, or nothing."""
+        genre, dataset = self.clips.genre[rows], self.clips.dataset[rows]
         for name in self.clips.datasets:
-            found = sorted(set(genre[dataset == name]))
+            found = sorted(set(genre[dataset == name]) - {""})
             if len(found) < 2:
-                return f"dataset {name!r} has a single genre, {found[0]!r}, and it needs two"
+                what = f"a single genre, {found[0]!r}" if found else "no known genre"
+                return f"dataset {name!r} has {what}, and it needs two"
+        shared = [
+            name
+            for name in sorted(set(genre) - {""})
+            if min(((genre == name) & (dataset == d)).sum() for d in self.clips.datasets)
+            >= SMALLEST_CELL
+        ]
+        if len(shared) < 2:
+            return (
+                f"it needs two genres with {SMALLEST_CELL} training clips in every dataset, and "
+                f"there {'is one' if shared else 'is none'}"
+            )
         return ""
 
 

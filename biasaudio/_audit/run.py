@@ -127,7 +127,9 @@ def audit(
         )
         first = next(iter(tables.values()))
         prepared = prepare(first, labels=labels, protocol=protocol, seed=random_state)
-        usable = prepared.usable(chosen, asked=methods is not None)
+        usable = prepared.usable(
+            chosen, asked=methods is not None, modes=options.modes, protocol=protocol
+        )
         study = _Study(prepared, usable, options)
         for name, table in tables.items():
             study.run(name, table)
@@ -184,6 +186,7 @@ class _Study:
             self.prepared,
             self.methods,
             embedding=name,
+            compat="wang2023" if options.protocol == "wang2023" else None,
             n_permutations=options.n_permutations,
             n_resamples=options.n_resamples,
             random_state=options.random_state,

@@ -64,7 +64,8 @@ def _differences(tables: dict[str, Any]) -> list[str]:
     """Return in words how far the means are from the published ones, and what may differ."""
     import pandas as pd
 
-    table = pd.concat([part.assign(mode=mode) for mode, part in tables.items()])
+    parts = [part.assign(mode=mode) for mode, part in tables.items()]
+    table = pd.concat(parts, ignore_index=True)
     known = table.dropna(subset=["difference"])
     if known.empty:
         return ["None of these rows was published, so there is nothing to compare with."]

@@ -18,14 +18,16 @@ from scipy.stats import rankdata
 from biasaudio.errors import DataError
 from biasaudio.probes._splits import assign_parts, equal_mix, majority
 from biasaudio.probes.inference import weighted_auc
-from biasaudio.probes.ridge import RidgeProbe
-from biasaudio.probes.scaling import feature_scale, spread
+from biasaudio.probes.ridge import RidgeProbe, choose_penalty
+from biasaudio.probes.scaling import spread
 
 __all__ = ["Clips", "Plan", "Scored", "Split", "aucs", "make_splits", "permute_values", "run_plan"]
 
 _Array = NDArray[np.float64]
 _Codes = NDArray[np.intp]
 _Floats = NDArray[np.floating[Any]]
+
+_BLOCK = 100
 
 
 @dataclass(frozen=True)
@@ -147,21 +149,29 @@ def run_plan(
     -------
     Scored
     """
-    scale = spread(train) if scaled else feature_scale(train)
-    train, test = train / scale, test / scale
-    probe, k = RidgeProbe(train), len(clips.names)
+    if scaled:
+        scale = spread(train)
+        train, test = train / scale, test / scale
+    k = len(clips.names)
     targets = np.equal(clips.values[plan.train][:, None], np.arange(k)).astype(np.float64)
+    penalty = choose_penalty(train, targets, clips.groups[plan.train])
+    probe = RidgeProbe(train, penalty=penalty)
     rotated = probe.rotate(test)
     own, scores = probe.fit(targets).score(probe.rotate(train)), probe.score(rotated)
     positive = targets > 0
     middle = [(own[p, j].mean() + own[~p, j].mean()) / 2 for j, p in enumerate(positive.T)]
     values = clips.values[plan.test]
-    resampled = aucs(scores, values, weights[:, clips.groups[plan.test]]).mean(axis=-1)
+    groups = clips.groups[plan.test]
+    # In blocks: a weight for each resample and clip at once would outgrow the vectors.
+    resampled = [
+        aucs(scores, values, weights[i : i + _BLOCK, groups]).mean(axis=-1)
+        for i in range(0, len(weights), _BLOCK)
+    ]
     return Scored(
         plan.test,
         scores,
         (scores - middle).argmax(axis=1),
-        resampled,
+        np.concatenate([np.zeros(0), *resampled]),
         _null(probe, rotated, permutations[:, plan.train], permutations[:, plan.test], k),
     )
 

@@ -12,6 +12,7 @@ from biasaudio._validation import check_categories, check_features
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.probes.identity import _as_clips, run_probe
 from biasaudio.probes.result import ProbeResult
+from biasaudio.probes.scaling import common_units
 
 __all__ = ["probe_genre"]
 
@@ -71,7 +72,7 @@ def probe_genre(
     >>> result.n_classes, result.chance_accuracy
     (4, 0.25)
     """
-    X = check_features(X)
+    X = common_units(check_features(X))
     unknown = np.asarray(genre).astype(str) == ""
     if unknown.any():
         raise DataError(

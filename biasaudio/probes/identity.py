@@ -22,6 +22,7 @@ from biasaudio.probes._engine import (
 )
 from biasaudio.probes.inference import group_weights, interval, mean_known
 from biasaudio.probes.result import ProbeResult, ValueScore
+from biasaudio.probes.scaling import common_units
 
 __all__ = ["KINDS", "probe_domain"]
 
@@ -117,7 +118,7 @@ def probe_domain(
     >>> before.auc > 0.8 > 0.65 > after.auc
     True
     """
-    X = check_features(X)
+    X = common_units(check_features(X))
     clips = _as_clips(X, domain, "domain", groups, strata)
     columns = {k: np.asarray(v) for k, v in (fit_params or {}).items()}
     columns["domain"] = np.asarray(domain)
@@ -190,9 +191,12 @@ def run_probe(
     )
     weights = group_weights(int(clips.groups.max()) + 1, n_resamples, rng)
 
-    scored = []
+    scored: list[list[Scored]] = []
     for split in splits:
-        permutations = permute_values(clips, split, n_permutations, rng)
+        # One split carries the test: a mean of p-values is none, and the splits
+        # share their clips.
+        n = 0 if scored else n_permutations
+        permutations = permute_values(clips, split, n, rng)
         scored.append(
             [
                 run_plan(
@@ -266,7 +270,7 @@ def _sum_up(clips: Clips, scored: list[list[Scored]], design: str, kind: str) ->
         auc=float(by_plan.mean()),
         low=low,
         high=high,
-        p_value=_p_value(by_plan.mean(axis=1).reshape(len(scored), -1), scored),
+        p_value=_p_value(by_plan[: len(scored[0])], scored[0]),
         balanced_accuracy=float(np.mean(hits / counts)),
         chance_accuracy=1 / k,
         n=len(rows),
@@ -278,11 +282,9 @@ def _sum_up(clips: Clips, scored: list[list[Scored]], design: str, kind: str) ->
     )
 
 
-def _p_value(observed: NDArray[np.float64], scored: list[list[Scored]]) -> float:
-    """Return the mean p-value of the splits, each against its own permutations."""
-    p_values = []
-    for aucs_of_split, plans in zip(observed, scored):
-        permuted = np.mean([s.permuted for s in plans], axis=0)
-        as_high = (permuted >= aucs_of_split.mean() - 1e-12).sum()
-        p_values.append((1 + as_high) / (1 + len(permuted)) if len(permuted) else float("nan"))
-    return float(np.mean(p_values))
+def _p_value(observed: NDArray[np.float64], plans: list[Scored]) -> float:
+    """Return the p-value of one split: its mean AUC against that of its permutations."""
+    permuted = np.mean([s.permuted for s in plans], axis=0)
+    if not len(permuted):
+        return float("nan")
+    return float((1 + (permuted >= observed.mean() - 1e-12).sum()) / (1 + len(permuted)))

@@ -82,7 +82,7 @@ def group_weights(n_groups: int, n_resamples: int, rng: np.random.Generator) -> 
         Multinomial counts that sum to ``n_groups``.
     """
     share = np.full(n_groups, 1 / n_groups)
-    return rng.multinomial(n_groups, share, size=n_resamples).astype(np.float64)
+    return rng.multinomial(n_groups, share, size=n_resamples).astype(np.uint16)
 
 
 def interval(samples: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasaudio.probes.inference import weighted_auc
-from biasaudio.probes.scaling import feature_scale
+from biasaudio.probes.scaling import common_scale
 from biasaudio.transfer.solver import LogisticBatch
 from biasaudio.transfer.task import Outcome, Task, measure
 from biasaudio.transforms.methods import ORIGINAL, Method, apply_correction
@@ -100,7 +100,7 @@ class _Classifiers:
         groups: NDArray[np.intp],
     ) -> None:
         self._mean = X.mean(axis=0, dtype=np.float64)
-        self._scale = feature_scale(X)
+        self._scale = common_scale(X)
         self._Y, self._mask, self._groups = Y, mask, groups
         self._batch = LogisticBatch(self._scaled(X), tolerance=1e-3)
         self._X = X

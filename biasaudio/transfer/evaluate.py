@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from biasaudio._parallel import run_all
 from biasaudio._validation import check_choice
 from biasaudio.errors import DataError, ParameterError
+from biasaudio.probes.scaling import common_units
 from biasaudio.transfer import default, wang2023
 from biasaudio.transfer.task import Outcome, Task, TransferResult
 from biasaudio.transforms.methods import check_methods
@@ -40,8 +42,9 @@ def evaluate(
         Names in `biasaudio.transforms.METHODS`; the uncorrected vectors are
         always measured too.
     protocol : {"default", "wang2023"}
-        "default": all training clips, standardised, L2 logistic regression
-        with balanced classes, C by ROC-AUC over 3 shuffled folds of groups.
+        "default": all training clips, in common units, L2 logistic
+        regression with balanced classes, C by ROC-AUC over 3 shuffled folds
+        of groups.
         "wang2023": the published protocol, see `biasaudio.transfer.wang2023`.
     modes : sequence of {"global", "classwise"}
         Fit the correction on all training clips of all datasets, or for each
@@ -96,6 +99,8 @@ def evaluate(
                 "clips with genres, or leave this method out"
             )
     module = PROTOCOLS[protocol]
+    if protocol == "default":
+        task = replace(task, X=common_units(task.X, task.is_train))
     pieces = list(module.cells(task, chosen, tuple(dict.fromkeys(modes)), random_state))
     run: Callable[[Any], list[Outcome]] = functools.partial(module.run_cell, task)
     found = run_all(run, pieces, n_jobs=n_jobs, progress=progress)

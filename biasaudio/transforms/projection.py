@@ -14,11 +14,11 @@ from biasaudio.transforms._base import DomainFreeTransform
 from biasaudio.transforms._directions import discriminants, orthogonal, project_out
 from biasaudio.transforms._shrinkage import check_shrinkage
 
-__all__ = ["LDAProjection", "MultiLDAProjection"]
+__all__ = ["SMALLEST_CELL", "LDAProjection", "MultiLDAProjection"]
 
 _Array = NDArray[np.float64]
 # Two clips span one line, which Ledoit-Wolf does not shrink: their covariance is singular.
-_SMALLEST_CELL = 3
+SMALLEST_CELL = 3
 
 
 class LDAProjection(DomainFreeTransform):
@@ -190,6 +190,7 @@ class MultiLDAProjection(DomainFreeTransform):
         X : array_like [shape=(n, d)]
         y : ignored
         domain, genre : array_like of str or int [shape=(n,)]
+            An empty genre is not known; these clips are not fitted on.
 
         Returns
         -------
@@ -214,9 +215,11 @@ class MultiLDAProjection(DomainFreeTransform):
         self.genres_: tuple[Any, ...] = ()
         rows: list[_Array] = []
         for code, name in enumerate(genres.tolist()):
+            if name == "":
+                continue
             here = genre_codes == code
             counts = np.bincount(codes[here], minlength=len(domains))
-            if counts.min() < _SMALLEST_CELL and not (compat and counts.max() >= _SMALLEST_CELL):
+            if counts.min() < SMALLEST_CELL and not (compat and counts.max() >= SMALLEST_CELL):
                 self._warn(name, domains, counts, "is left out")
                 continue
             if counts.min() == 0:
@@ -227,7 +230,7 @@ class MultiLDAProjection(DomainFreeTransform):
             self.genres_ += (name,)
         if len(rows) < 2 and not compat:
             raise DataError(
-                f"mlda needs two genres with at least {_SMALLEST_CELL} clips in every domain, and "
+                f"mlda needs two genres with at least {SMALLEST_CELL} clips in every domain, and "
                 f"only {len(rows)} of {name_some(genres, 9)} has them; use LDAProjection ('lda')"
             )
         self.directions_ = orthogonal(np.concatenate([np.zeros((0, X.shape[1])), *rows]))
