@@ -19,6 +19,9 @@ __all__ = ["PENALTIES", "RidgeProbe", "choose_penalty"]
 _Array = NDArray[np.float64]
 PENALTIES = 10.0 ** np.arange(-6, 0)
 _N_FOLDS = 3
+# Read most, or within .01 of most, on every embedding of a few hundred clips that was
+# tried; there, the folds alone choose with more noise than they gain.
+_USUAL, _CLEAR = 1e-3, 0.02
 
 
 class RidgeProbe:
@@ -99,7 +102,8 @@ def choose_penalty(X: NDArray[np.floating[Any]], Y: _Array, groups: NDArray[np.i
     Returns
     -------
     float
-        The one of `PENALTIES` with the highest mean ROC-AUC over three folds.
+        The one of `PENALTIES` with the highest mean ROC-AUC over three folds,
+        if it is clearly (.02) better than the usual 10^-3.
 
     Notes
     -----
@@ -122,4 +126,6 @@ def choose_penalty(X: NDArray[np.floating[Any]], Y: _Array, groups: NDArray[np.i
             scores = probe.set_penalty(penalty).fit(Y[train]).score(rotated)
             found = [weighted_auc(s, y > 0, flat) for s, y in zip(scores.T, Y[test].T)]
             total[i] += np.nan_to_num(found, nan=0.5).mean()
-    return float(PENALTIES[len(PENALTIES) - 1 - total[::-1].argmax()])
+    usual = int(np.argmin(np.abs(np.log(PENALTIES / _USUAL))))
+    best = int(total.argmax())
+    return float(PENALTIES[best if total[best] > total[usual] + _N_FOLDS * _CLEAR else usual])

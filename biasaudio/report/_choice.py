@@ -2,129 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
 
 from biasaudio.report import _numbers as num
-from biasaudio.report._findings import QUESTIONS, Finding, at_mix, best_mix, span
-from biasaudio.report._view import ORIGINAL, Sight, View, variant
+from biasaudio.report._findings import QUESTIONS, Finding, listing, span
+from biasaudio.report._judge import judge
+from biasaudio.report._view import CLASSWISE, ORIGINAL, Sight, View, variant
 
-__all__ = ["RULE", "about_choice", "about_corrections", "judge"]
+__all__ = ["RULE", "about_choice", "about_corrections"]
 
 RULE = (
     "A correction qualifies if it brings the dataset ROC-AUC (three-way split, equal class mix) "
     "nearer to chance by more than the margins of both intervals, added in squares, for every "
-    "set of datasets probed, and makes no train and test pair measurably worse. Of several, the "
-    "one with the most pairs measurably better is taken, then the one nearest to chance. "
-    "Corrections that saw target labels are judged apart from those that did not. The choice is "
+    "set of datasets probed, and makes no train and test pair, also not one within a dataset, "
+    "measurably worse. Of several, the one with the most pairs measurably better is taken, then "
+    "the one nearest to chance. Corrections fitted classwise are not probed and so cannot "
+    "qualify. Corrections that saw target labels are judged apart from those that did not. The choice is "
     "made on the clips it is judged on, so expect somewhat less on new data."
 )
 
 
-def _leak(view: View) -> pd.DataFrame:
-    """Return before, after, low, high and lowers for each probed set and method."""
-    rows = []
-    for _, part in num.leakage(view).groupby(["embedding", "datasets"], sort=False):
-        first = part[part["method"] == ORIGINAL]
-        if first.empty:
-            continue
-        mix = best_mix(first.iloc[0])
-        base = at_mix(first.iloc[0], mix)
-        for _, row in part[part["method"] != ORIGINAL].iterrows():
-            side = at_mix(row, mix)
-            # Both probes score the same clips, so adding their margins as if they
-            # were independent errs on the side of claiming nothing.  Distance from
-            # chance, as a probe that is reliably wrong reads the dataset as well.
-            margin = math.hypot(base["high"] - base["low"], side["high"] - side["low"]) / 2
-            nearer = abs(side["auc"] - 0.5) + margin < abs(base["auc"] - 0.5)
-            key = {"embedding": row["embedding"], "method": row["method"]}
-            ends = {"low": side["low"], "high": side["high"], "mix": mix}
-            both = {"before": base["auc"], "after": side["auc"]}
-            rows.append({**key, **both, **ends, "readable": num.readable(base), "lowers": nearer})
-    names = ["embedding", "method", "before", "after", "low", "high", "mix", "readable", "lowers"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def judge(view: View) -> pd.DataFrame:
-    """Return what each correction did to leakage and transfer, a row each.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns embedding, method, mode, sight; before, after, low, high (the
-        dataset ROC-AUC, mean over probed sets; the interval only where there
-        is one set), n_sets, lowers, readable; n_pairs, n_better, n_worse,
-        n_same, least, most (changes of transfer), recovered (mean over the
-        measurable ones); qualifies.
-    """
-    leak, moved = _leak(view), num.changes(view)
-    both = (leak[["embedding", "method"]], moved[["embedding", "method"]])
-    names = [tuple(n) for table in both for n in table.itertuples(index=False)]
-    order = {n: i for i, n in enumerate([*view.embeddings, *view.used_methods])}
-    rows = []
-    for name, method in sorted(dict.fromkeys(names), key=lambda n: (order[n[0]], order[n[1]])):
-        a = leak[(leak["embedding"] == name) & (leak["method"] == method)]
-        b = moved[(moved["embedding"] == name) & (moved["method"] == method)]
-        for mode in dict.fromkeys(b["mode"]) or [""]:
-            key = {"embedding": name, "method": method, "mode": mode, "sight": view.sight(method)}
-            rows.append({**key, **_leak_part(a), **_transfer_part(b[b["mode"] == mode])})
-    columns = [
-        "embedding",
-        "method",
-        "mode",
-        "sight",
-        "before",
-        "after",
-        "low",
-        "high",
-        "mix",
-        "n_sets",
-        "lowers",
-        "readable",
-        "n_pairs",
-        "n_better",
-        "n_worse",
-        "n_same",
-        "least",
-        "most",
-        "recovered",
-    ]
-    table = pd.DataFrame(rows, columns=columns)
-    table["qualifies"] = table["lowers"] & (table["n_pairs"] > 0) & (table["n_worse"] == 0)
-    return table
-
-
-def _leak_part(rows: pd.DataFrame) -> dict[str, Any]:
-    one = rows.iloc[0] if len(rows) == 1 else None
-    return {
-        "before": rows["before"].mean(),
-        "after": rows["after"].mean(),
-        "low": math.nan if one is None else one["low"],
-        "high": math.nan if one is None else one["high"],
-        "mix": rows["mix"].iloc[0] if len(rows) else "",
-        "n_sets": len(rows),
-        "lowers": bool(len(rows)) and bool(rows["lowers"].all()),
-        "readable": bool((rows["readable"] == True).any()),  # noqa: E712 - None is "not settled"
-    }
-
-
-def _transfer_part(rows: pd.DataFrame) -> dict[str, Any]:
-    known = rows[rows["reading"] != num.UNKNOWN]
-    sure = known[known["reading"].isin([num.BETTER, num.WORSE])]
-    return {
-        "n_pairs": len(known),
-        "n_better": int((known["reading"] == num.BETTER).sum()),
-        "n_worse": int((known["reading"] == num.WORSE).sum()),
-        "n_same": int((known["reading"] == num.SAME).sum()),
-        "least": known["delta"].min(),
-        "most": known["delta"].max(),
-        "recovered": sure["recovered"].mean(),
-    }
-
-
 def _leak_words(row: pd.Series[Any]) -> str:
+    if row["mode"] == CLASSWISE:
+        return "was not probed for the dataset (only the global correction is)"
     if not row["n_sets"]:
         return "was not probed for the dataset"
     mean = "" if row["n_sets"] == 1 else f", mean of {row['n_sets']} sets"
@@ -165,13 +67,20 @@ def _transfer_words(row: pd.Series[Any], rows: pd.DataFrame) -> str:
     )
 
 
+def _own_words(row: pd.Series[Any]) -> str:
+    if not row["own_worse"]:
+        return ""
+    return f"; trained and tested within {listing(row['own_worse'])}, it is measurably worse"
+
+
 def status_of(row: pd.Series[Any]) -> str:
     """Return how transfer changed over all pairs, in a few words."""
     if not row["n_pairs"]:
         return num.UNKNOWN
-    if row["n_better"] and row["n_worse"]:
+    worse = row["n_worse"] or row["own_worse"]
+    if row["n_better"] and worse:
         return "better and worse"
-    if row["n_better"] or row["n_worse"]:
+    if row["n_better"] or worse:
         return num.BETTER if row["n_better"] else num.WORSE
     return num.SAME
 
@@ -187,7 +96,7 @@ def about_corrections(view: View) -> list[Finding]:
         saw = "" if row["sight"] == Sight.FREE else f" ({row['sight']})"
         answer = (
             f"With {row['embedding']}, {label}{saw} {_leak_words(row)}; "
-            f"{_transfer_words(row, rows)}."
+            f"{_transfer_words(row, rows)}{_own_words(row)}."
         )
         found.append(
             Finding(
@@ -197,6 +106,7 @@ def about_corrections(view: View) -> list[Finding]:
                 "method",
                 row["embedding"],
                 row["method"],
+                row["mode"],
             )
         )
     return _summaries(table, view) + found
@@ -206,16 +116,19 @@ def _summaries(table: pd.DataFrame, view: View) -> list[Finding]:
     found = []
     for (name, sight), rows in table.groupby(["embedding", "sight"], sort=False):
         better, worse = int((rows["n_better"] > 0).sum()), int((rows["n_worse"] > 0).sum())
-        lower = rows[rows["lowers"]]
+        own = sum(map(bool, rows["own_worse"]))
+        lower, probed = rows[rows["lowers"]], rows[rows["n_sets"] > 0]
         best = ""
         if len(lower):
             low = num.largest(lower.assign(near=-(lower["after"] - 0.5).abs()), "near")
             label = variant(low["method"], low["mode"], view.modes)
             best = f" (most: {label}, from {num.auc(low['before'])} to {num.auc(low['after'])})"
+        only = f" ({len(probed)} probed)" if len(probed) < len(rows) else ""
+        within = f" (and within a dataset with {own})" if own else ""
         answer = (
-            f"With {name}, {len(lower)} of {num.count(len(rows), 'correction')} that {sight} "
+            f"With {name}, {len(lower)} of {num.count(len(rows), 'correction')} that {sight}{only} "
             f"measurably lowered the dataset ROC-AUC{best}; transfer became measurably better in "
-            f"at least one pair with {better} of them and measurably worse with {worse}."
+            f"at least one pair with {better} of them and measurably worse with {worse}{within}."
         )
         found.append(Finding(QUESTIONS["corrections"], answer, str(sight), "summary", str(name)))
     if not found:
@@ -238,9 +151,14 @@ def _pick(rows: pd.DataFrame) -> pd.Series[Any] | None:
 def _why_none(rows: pd.DataFrame) -> str:
     if not (rows["n_pairs"] > 0).any():
         return "transfer was not measured"
+    if not (rows["n_sets"] > 0).any():
+        return "the dataset was not probed with them"
     if not rows["lowers"].any():
         return "none measurably lowers the dataset ROC-AUC"
-    return "each one that measurably lowers the dataset ROC-AUC makes a pair measurably worse"
+    return (
+        "each one that measurably lowers the dataset ROC-AUC makes a pair, which may be one within "
+        "a dataset, measurably worse or was not measured on any"
+    )
 
 
 def _choice(view: View, name: str, sight: str, rows: pd.DataFrame) -> Finding:
@@ -257,13 +175,13 @@ def _choice(view: View, name: str, sight: str, rows: pd.DataFrame) -> Finding:
         "leakage and not better transfer"
     )
     need = ""
-    if view.allowed(best["method"])["domain_at_transform"]:
+    if view.allowed(best["method"], best["mode"])["domain_at_transform"]:
         need = "; it needs the dataset of every clip when it is applied"
     answer = (
         f"For {name}, {label} is recommended {among}: dataset ROC-AUC {num.auc(best['before'])} "
         f"to {num.auc(best['after'])}, transfer with {gain}{need}."
     )
-    return Finding(QUESTIONS["choice"], answer, "recommended", "choice", name, best["method"])
+    return Finding(QUESTIONS["choice"], answer, "recommended", "choice", name, best["method"], best["mode"])
 
 
 def about_choice(view: View) -> list[Finding]:

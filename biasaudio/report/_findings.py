@@ -33,6 +33,8 @@ QUESTIONS = {
     "corrections": "What does each correction do?",
     "choice": "What should I use?",
 }
+# Training sets that differ by more than this factor in size can differ in what they teach.
+_UNEQUAL = 1.5
 _MIX = {"equal": "at equal class mix", "raw": "on all clips"}
 
 
@@ -50,7 +52,7 @@ class Finding:
         The reading in one to four words, such as 'readable' or 'better'.
     topic : str
         What the sentence is about, for example 'domain', 'genre', 'drop'.
-    embedding, method : str
+    embedding, method, mode : str
         Whom it is about; empty where it is about the whole audit.
     """
 
@@ -60,6 +62,7 @@ class Finding:
     topic: str
     embedding: str = ""
     method: str = ""
+    mode: str = ""
 
 
 def listing(names: Iterable[str]) -> str:
@@ -186,16 +189,35 @@ def _drop_status(row: pd.Series[Any]) -> str:
     return "drop" if row["drop"] > 0 else "gain"
 
 
+def train_sizes(row: pd.Series[Any]) -> str:
+    """Return how many clips trained the other and the own classifier, '' if not known."""
+    other, own = row["n_train_cross"], row["n_train_within"]
+    if math.isnan(other + own):
+        return ""
+    return f"{other:,.0f} against {own:,.0f} training clips"
+
+
+def size_remark(row: pd.Series[Any]) -> str:
+    """Return what a difference in training sizes may do to a drop, '' if there is little."""
+    other, own = row["n_train_cross"], row["n_train_within"]
+    if not max(other, own) > _UNEQUAL * min(other, own):
+        return ""
+    if (other < own) == (row["drop"] > 0):
+        return ", so part of it may be the number of clips"
+    return ", though the number of clips works against it and may hide part of it"
+
+
 def _one_drop(row: pd.Series[Any]) -> str:
     gains = row["drop"] < 0
     low, high = (-row["high"], -row["low"]) if gains else (row["low"], row["high"])
+    sizes = f" ({train_sizes(row)})" if train_sizes(row) else ""
     return (
-        f"With {row['embedding']}, training on {row['train_set']} instead of {row['test_set']} "
+        f"With {row['embedding']}, training on {row['train_set']} instead of {row['test_set']}{sizes} "
         f"{'gains' if gains else 'costs'} {span(abs(row['drop']), abs(row['drop']))} "
         f"[{num.points(low, sign=False)}, {num.points(high, sign=False)}] of mean ROC-AUC on the "
         f"test clips of {row['test_set']} ({num.auc(row['within'])} to {num.auc(row['cross'])}; "
         f"{num.p_value(row['p_value'])}; lower in {row['n_down']} of "
-        f"{num.count(row['n_labels'], 'class', 'classes')})."
+        f"{num.count(row['n_labels'], 'class', 'classes')}){size_remark(row)}."
     )
 
 
@@ -211,7 +233,8 @@ def about_cost(view: View) -> list[Finding]:
             sentences = [
                 f"With {name}, training on another dataset {cost(rows['drop'])} over "
                 f"{len(rows)} train and test pairs; the largest drop is from {top['train_set']} to "
-                f"{top['test_set']} ({num.auc(top['within'])} to {num.auc(top['cross'])}); the "
+                f"{top['test_set']} ({num.auc(top['within'])} to {num.auc(top['cross'])}"
+                f"{'; ' if train_sizes(top) else ''}{train_sizes(top)}){size_remark(top)}; the "
                 f"interval of the drop leaves out zero in {statuses.count('drop')} of them."
             ]
             statuses = ["drop" if "drop" in statuses else "not settled"]

@@ -18,6 +18,7 @@ __all__ = [
     "UNKNOWN",
     "WORSE",
     "auc",
+    "cells",
     "changes",
     "class_drops",
     "count",
@@ -149,17 +150,20 @@ def class_drops(view: View) -> pd.DataFrame:
     -------
     pd.DataFrame
         Columns embedding, train_set, test_set, instrument, method, mode,
-        within, cross, drop.  `within` is the uncorrected classifier trained on
+        within, cross, drop, n_train_within, n_train_cross.  `within` is the uncorrected classifier trained on
         the dataset that it is tested on; `drop` = within - cross.
     """
     on = ["embedding", "test_set", "instrument"]
     rows = view.transfer.drop_duplicates([*on, "train_set", "method", "mode"])
     rows = rows[(rows["method"] != ORIGINAL) | ~rows.duplicated([*on, "train_set", "method"])]
     same = rows["train_set"] == rows["test_set"]
-    within = rows.loc[same & (rows["method"] == ORIGINAL), [*on, "roc_auc"]]
-    cross = rows.loc[~same, [*on, "train_set", "method", "mode", "roc_auc"]]
-    table = cross.rename(columns={"roc_auc": "cross"}).merge(
-        within.rename(columns={"roc_auc": "within"}), on=on, how="left"
+    values = ["roc_auc", "n_train"]
+    within = rows.loc[same & (rows["method"] == ORIGINAL), [*on, *values]]
+    cross = rows.loc[~same, [*on, "train_set", "method", "mode", *values]]
+    table = cross.rename(columns={"roc_auc": "cross", "n_train": "n_train_cross"}).merge(
+        within.rename(columns={"roc_auc": "within", "n_train": "n_train_within"}),
+        on=on,
+        how="left",
     )
     table["drop"] = table["within"] - table["cross"]
     return table
@@ -173,9 +177,10 @@ def drops(view: View) -> pd.DataFrame:
     pd.DataFrame
         Columns embedding, train_set, test_set, within, cross, drop, low, high
         (of the drop), p_value, n_labels, n_groups, n_down (labels that lose),
-        worst (label), worst_drop.
+        worst (label), worst_drop, n_train_within and n_train_cross (training
+        clips of the two classifiers, mean over labels).
     """
-    keys = ["embedding", "train_set", "test_set"]
+    keys, sizes = ["embedding", "train_set", "test_set"], ["n_train_within", "n_train_cross"]
     rows = view.drops[view.drops["method"] == ORIGINAL].drop_duplicates(keys)
     rows = rows.rename(columns={"across": "cross"})
     table = class_drops(view)
@@ -189,17 +194,41 @@ def drops(view: View) -> pd.DataFrame:
                 "n_down": int((part["drop"] > 0).sum()),
                 "worst": worst["instrument"],
                 "worst_drop": worst["drop"],
+                **{size: float(part[size].mean()) for size in sizes},
             }
         )
-    labels = pd.DataFrame(found, columns=[*keys, "n_down", "worst", "worst_drop"])
+    labels = pd.DataFrame(found, columns=[*keys, "n_down", "worst", "worst_drop", *sizes])
     return rows.merge(labels, on=keys, how="inner").reset_index(drop=True)
 
 
-def changes(view: View) -> pd.DataFrame:
+def cells(view: View) -> pd.DataFrame:
+    """Return the positives of each dataset, genre and label; genre '' is not known.
+
+    A dataset has no cells of genres where it knows none of its clips' genres,
+    and none of an unknown genre where it knows them all.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns dataset, genre, label, n_positive, has_genres (of the dataset).
+    """
+    keys = ["dataset", "genre", "label"]
+    sums = view.distribution.groupby(keys, sort=False, as_index=False)
+    table = sums[["n_annotated", "n_positive"]].sum()
+    some = table[table[["n_annotated", "n_positive"]].gt(0).any(axis=1)]
+    known = table["dataset"].isin(some.loc[some["genre"] != "", "dataset"])
+    unknown = table["dataset"].isin(some.loc[some["genre"] == "", "dataset"])
+    lines = table.assign(has_genres=known)
+    keep = (known & (table["genre"] != "")) | ((unknown | ~known) & (table["genre"] == ""))
+    return lines.loc[keep, [*keys, "n_positive", "has_genres"]].reset_index(drop=True)
+
+
+def changes(view: View, *, within: bool = False) -> pd.DataFrame:
     """Return the paired changes between different datasets, read strictly.
 
     A change is 'better' or 'worse' only if its interval leaves out zero and
-    its Holm-adjusted p is below 0.05.
+    its Holm-adjusted p is below 0.05.  With `within`, the changes of training
+    and testing on the same dataset instead.
 
     Returns
     -------
@@ -209,9 +238,10 @@ def changes(view: View) -> pd.DataFrame:
         below one point or not known).
     """
     rows = view.comparisons
-    rows = rows[(rows["train_set"] != rows["test_set"]) & (rows["method"] != ORIGINAL)].copy()
+    same = rows["train_set"] == rows["test_set"]
+    rows = rows[(same == within) & (rows["method"] != ORIGINAL)].copy()
     order = {pair: i for i, pair in enumerate(view.pairs())}
-    place = [order[pair] for pair in zip(rows["train_set"], rows["test_set"], strict=True)]
+    place = [order.get(pair, 0) for pair in zip(rows["train_set"], rows["test_set"], strict=True)]
     rows = rows.iloc[np.argsort(place, kind="stable")]
     covers = (rows["low"] <= 0) & (rows["high"] >= 0)
     unsure = rows["p_holm"] >= LEVEL

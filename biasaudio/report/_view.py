@@ -11,9 +11,10 @@ import pandas as pd
 from biasaudio._validation import name_some
 from biasaudio.errors import DataError
 
-__all__ = ["ORIGINAL", "AuditLike", "Sight", "View", "arrow", "clean", "variant"]
+__all__ = ["CLASSWISE", "ORIGINAL", "AuditLike", "Sight", "View", "arrow", "clean", "variant"]
 
 ORIGINAL = "original"
+CLASSWISE = "classwise"
 _PROBE_KEYS = "embedding probe datasets design mix method kind"
 _TEXT: dict[str, str] = {
     "probes": _PROBE_KEYS,
@@ -104,8 +105,11 @@ def clean(value: Any) -> Any:
 
 
 def variant(method: str, mode: str, modes: Iterable[str]) -> str:
-    """Return the name of a method, with its mode where there are several."""
-    if method == ORIGINAL or len(set(modes)) < 2:
+    """Return the name of a method, with its mode where there are several.
+
+    Mode 'classwise' is always named, as what was probed is the global one.
+    """
+    if method == ORIGINAL or not mode or (len(set(modes)) < 2 and mode != CLASSWISE):
         return method
     return f"{method} ({mode})"
 
@@ -207,23 +211,39 @@ class View:
         order = [ORIGINAL, *self.methods["method"], *used]
         return [name for name in dict.fromkeys(order) if name in used]
 
-    def sight(self, method: str) -> str:
-        """Return what the method was allowed to see, one of `Sight.ALL`."""
+    def modes_of(self, embedding: str, method: str) -> list[str]:
+        """Return the modes a method has results in, '' for probes without transfer."""
+        if method == ORIGINAL:
+            return [""]
+        moved, probed = (
+            table[(table["embedding"] == embedding) & (table["method"] == method)]
+            for table in (self.comparisons, self.probes)
+        )
+        modes = list(dict.fromkeys(moved["mode"]))
+        # Probes are run for the global correction, so they are no line of classwise.
+        alone = len(probed) > 0 and all(mode == CLASSWISE for mode in modes)
+        return ["", *modes] if alone else modes
+
+    def sight(self, method: str, mode: str = "") -> str:
+        """Return what a method was allowed to see in a mode, one of `Sight.ALL`."""
         if method == ORIGINAL:
             return Sight.FREE
-        seen = self.allowed(method)["sees_target_labels"]
+        seen = self.allowed(method, mode)["sees_target_labels"]
         if seen is None:
             return Sight.UNDECLARED
         return Sight.LABELS if seen else Sight.FREE
 
-    def allowed(self, method: str) -> dict[str, bool | None]:
-        """Return what the method may see; None where it is not declared."""
+    def allowed(self, method: str, mode: str = "") -> dict[str, bool | None]:
+        """Return what the method may see; None where it is not declared.
+
+        In mode 'classwise' it is fitted on the clips that have the label, and
+        so on those that the target's training labels choose.
+        """
         rows = self.methods[self.methods["method"] == method]
-        if rows.empty:
-            return dict.fromkeys(_SEES)
-        row = rows.iloc[0]
-        found = {name: row.get(name) for name in _SEES}
-        return {name: None if pd.isna(value) else bool(value) for name, value in found.items()}
+        row = dict(rows.iloc[0]) if len(rows) else {}
+        known = {name: row.get(name) for name in _SEES}
+        found = {name: None if pd.isna(value) else bool(value) for name, value in known.items()}
+        return {**found, "sees_target_labels": True} if mode == CLASSWISE else found
 
     def probe_sets(self) -> list[str]:
         """Return the sets of datasets whose identity was probed."""
