@@ -5,7 +5,7 @@ from dataclasses import replace
 from report_fixtures import make_result
 from report_helpers import answers, edited
 
-from biasaudio.report._choice import judge
+from biasaudio.report._judge import judge
 from biasaudio.report._view import View
 from biasaudio.report.text import RULE
 

@@ -18,7 +18,7 @@ from report_helpers import answers, edited
 
 from biasaudio.errors import DataError
 from biasaudio.report import _numbers as num
-from biasaudio.report._choice import judge
+from biasaudio.report._judge import judge
 from biasaudio.report._view import View
 from biasaudio.report.text import QUESTIONS, headline, planted, summary, verdict
 
@@ -128,7 +128,10 @@ def test_class_mix_is_named_only_when_intervals_are_apart():
     where = {"probe": "domain", "design": "cross-fit", "mix": "equal", "method": "original"}
     apart = edited(make_result(), "probes", where, auc=0.73, low=0.71, high=0.75)
     (found,) = answers(apart, "mix")
-    assert "51% of what exceeds chance goes with the class mix" in found.answer
+    assert "%" not in found.answer
+    assert "(1,840 clips)" in found.answer
+    assert "(1,322 clips); the class mix may explain part of it" in found.answer
+    assert "also saw fewer clips" in found.answer
 
 
 def test_worst_class_is_named_with_the_drop_without_it():
@@ -137,6 +140,18 @@ def test_worst_class_is_named_with_the_drop_without_it():
     table = num.class_drops(View.of(make_result())).query("method == 'original'")
     part = table[(table["train_set"] == "philharmonia") & (table["instrument"] != "organ")]
     assert f"mean drop is {100 * part['drop'].mean():.1f} instead" in found.answer
+
+
+def test_each_of_two_pairs_names_its_largest_loss():
+    where = {
+        "instrument": "cello",
+        "train_set": "fluidr3",
+        "test_set": "philharmonia",
+        "method": "original",
+    }
+    (found,) = answers(edited(make_result(), "transfer", where, roc_auc=0.4), "classes")
+    assert "from philharmonia to fluidr3 the largest loss is that of organ" in found.answer
+    assert "from fluidr3 to philharmonia the largest loss is that of cello" in found.answer
 
 
 def test_weak_cells_and_constant_classifiers_are_counted():

@@ -27,6 +27,7 @@ __all__ = [
     "PAPER",
     "RULE",
     "Key",
+    "Who",
     "blank",
     "color_of",
     "facets",
@@ -54,6 +55,8 @@ _FACE = {Sight.FREE: BLUE, Sight.LABELS: ORANGE, Sight.UNDECLARED: GRAY}
 _MARK = {Sight.FREE: "o", Sight.LABELS: "s", Sight.UNDECLARED: "^"}
 _LONGEST = 26
 Key = tuple[str, str, str, bool]
+# A method and the mode it was fitted in.
+Who = tuple[str, str]
 
 
 def plain(text: str, longest: int = _LONGEST) -> str:
@@ -71,14 +74,14 @@ def fitted(names: Iterable[str], columns: int, joint: str = ", ") -> str:
     return joint.join(plain(name, max(8, room // len(names))) for name in names)
 
 
-def color_of(view: View, method: str) -> str:
+def color_of(view: View, method: str, mode: str = "") -> str:
     """Return the color that says what a method was allowed to see."""
-    return INK if method == ORIGINAL else _FACE[view.sight(method)]
+    return INK if method == ORIGINAL else _FACE[view.sight(method, mode)]
 
 
-def marker_of(view: View, method: str) -> str:
+def marker_of(view: View, method: str, mode: str = "") -> str:
     """Return the marker that says the same without color."""
-    return "D" if method == ORIGINAL else _MARK[view.sight(method)]
+    return "D" if method == ORIGINAL else _MARK[view.sight(method, mode)]
 
 
 def facets(
@@ -155,10 +158,10 @@ def blank() -> Figure:
     return Figure(figsize=(1, 1), facecolor=PAPER)
 
 
-def rank(view: View, method: str) -> tuple[int, int]:
+def rank(view: View, method: str, mode: str = "") -> tuple[int, int]:
     """Return the place of a method: by what it saw, then in order."""
     sights = (ORIGINAL, *Sight.ALL)
-    sight = ORIGINAL if method == ORIGINAL else view.sight(method)
+    sight = ORIGINAL if method == ORIGINAL else view.sight(method, mode)
     return sights.index(sight), view.used_methods.index(method)
 
 
@@ -175,9 +178,9 @@ def value(ax: Axes, y: float, text: str, color: str = INK) -> None:
     ax.text(1.01, y, text, transform=where, va="center", ha="left", fontsize=8, color=color)
 
 
-def keys(view: View, methods: list[str], *, first: str = "uncorrected") -> list[Key]:
+def keys(view: View, methods: Iterable[Who], *, first: str = "uncorrected") -> list[Key]:
     """Return the legend keys of what the methods were allowed to see."""
-    seen = [view.sight(m) for m in methods if m != ORIGINAL]
+    seen = [view.sight(*who) for who in methods if who[0] != ORIGINAL]
     found = [(first, INK, "D", True)] if first else []
     return found + [(s, _FACE[s], _MARK[s], True) for s in Sight.ALL if s in seen]
 
@@ -200,11 +203,11 @@ def reference(
     )
 
 
-def variants(view: View, table: pd.DataFrame) -> dict[str, str]:
-    """Return the names of the corrections and their methods, in the order drawn."""
+def variants(view: View, table: pd.DataFrame) -> dict[str, Who]:
+    """Return the names of the corrections, with method and mode, in the order drawn."""
     keys = dict.fromkeys(zip(table["method"], table["mode"], strict=True))
-    order = sorted(keys, key=lambda key: rank(view, key[0]))
-    return {variant(method, mode, view.modes): method for method, mode in order}
+    order = sorted(keys, key=lambda key: rank(view, *key))
+    return {variant(method, mode, view.modes): (method, mode) for method, mode in order}
 
 
 def panels_of(frame: pd.DataFrame, *by: str) -> list[tuple[tuple[str, ...], pd.DataFrame]]:

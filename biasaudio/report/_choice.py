@@ -19,8 +19,8 @@ RULE = (
     "set of datasets probed, and makes no train and test pair, also not one within a dataset, "
     "measurably worse. Of several, the one with the most pairs measurably better is taken, then "
     "the one nearest to chance. Corrections fitted classwise are not probed and so cannot "
-    "qualify. Corrections that saw target labels are judged apart from those that did not. The choice is "
-    "made on the clips it is judged on, so expect somewhat less on new data."
+    "qualify. Corrections that saw target labels are judged apart from those that did not. The "
+    "choice is made on the clips it is judged on, so expect somewhat less on new data."
 )
 
 
@@ -181,7 +181,9 @@ def _choice(view: View, name: str, sight: str, rows: pd.DataFrame) -> Finding:
         f"For {name}, {label} is recommended {among}: dataset ROC-AUC {num.auc(best['before'])} "
         f"to {num.auc(best['after'])}, transfer with {gain}{need}."
     )
-    return Finding(QUESTIONS["choice"], answer, "recommended", "choice", name, best["method"], best["mode"])
+    return Finding(
+        QUESTIONS["choice"], answer, "recommended", "choice", name, best["method"], best["mode"]
+    )
 
 
 def about_choice(view: View) -> list[Finding]:

@@ -212,8 +212,8 @@ def _one_drop(row: pd.Series[Any]) -> str:
     low, high = (-row["high"], -row["low"]) if gains else (row["low"], row["high"])
     sizes = f" ({train_sizes(row)})" if train_sizes(row) else ""
     return (
-        f"With {row['embedding']}, training on {row['train_set']} instead of {row['test_set']}{sizes} "
-        f"{'gains' if gains else 'costs'} {span(abs(row['drop']), abs(row['drop']))} "
+        f"With {row['embedding']}, training on {row['train_set']} instead of {row['test_set']}"
+        f"{sizes} {'gains' if gains else 'costs'} {span(abs(row['drop']), abs(row['drop']))} "
         f"[{num.points(low, sign=False)}, {num.points(high, sign=False)}] of mean ROC-AUC on the "
         f"test clips of {row['test_set']} ({num.auc(row['within'])} to {num.auc(row['cross'])}; "
         f"{num.p_value(row['p_value'])}; lower in {row['n_down']} of "

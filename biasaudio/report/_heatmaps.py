@@ -33,17 +33,18 @@ def distribution(result: AuditLike | View) -> Figure:
         A panel a dataset; without axes where the table is empty.
     """
     view = View.of(result)
-    panels = cv.panels_of(view.distribution, "dataset")
+    counts = num.cells(view)
+    panels = cv.panels_of(counts, "dataset")
     if not panels:
         return cv.blank()
-    genres = list(dict.fromkeys(view.distribution["genre"]))
-    labels = list(dict.fromkeys(view.distribution["label"]))
+    genres = list(dict.fromkeys(counts["genre"]))
+    labels = list(dict.fromkeys(counts["label"]))
     figure, axes = cv.facets(len(panels), height=1.1 + 0.3 * len(genres), columns=1)
-    top = view.distribution.groupby(["dataset", "genre", "label"])["n_positive"].sum().max()
+    top = counts["n_positive"].max()
     blues = sns.light_palette(cv.BLUE, as_cmap=True)
     for ax, ((name,), rows) in zip(axes, panels, strict=True):
         grid = rows.pivot_table("n_positive", "genre", "label", aggfunc="sum")
-        grid = grid.reindex(index=genres, columns=labels).rename(index={"": "all clips"})
+        grid = grid.reindex(index=genres, columns=labels).rename(index={"": "not known"})
         text = grid.map(lambda n: "" if math.isnan(n) else f"{n:.0f}" if n else "empty")
         logs = grid.where(grid > 0).map(math.log1p)
         _heat(ax, logs, text, blues, (0.0, math.log1p(max(top, 1))))

@@ -150,8 +150,9 @@ def class_drops(view: View) -> pd.DataFrame:
     -------
     pd.DataFrame
         Columns embedding, train_set, test_set, instrument, method, mode,
-        within, cross, drop, n_train_within, n_train_cross.  `within` is the uncorrected classifier trained on
-        the dataset that it is tested on; `drop` = within - cross.
+        within, cross, drop, n_train_within, n_train_cross.  `within` is
+        the uncorrected classifier trained on the dataset that it is tested on;
+        `drop` = within - cross.
     """
     on = ["embedding", "test_set", "instrument"]
     rows = view.transfer.drop_duplicates([*on, "train_set", "method", "mode"])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
+
+import pandas as pd
 
 from biasaudio.report import _numbers as num
 from biasaudio.report._findings import QUESTIONS, Finding, at_mix, listing, uncorrected
 from biasaudio.report._view import View
 
 __all__ = ["about_certainty", "about_origin"]
+
+_FEW_PAIRS = 2
 
 
 def about_certainty(view: View) -> list[Finding]:
@@ -24,8 +29,9 @@ def about_certainty(view: View) -> list[Finding]:
             "over the corrections."
         )
         found.append((answer, "basis"))
-    cells = view.distribution.groupby(["dataset", "genre", "label"])["n_positive"].sum()
-    notes = [num.near_empty(n) for n in cells]
+    cells = num.cells(view)
+    cells = cells[(cells["genre"] != "") | ~cells["has_genres"]]
+    notes = [num.near_empty(n) for n in cells["n_positive"]]
     if any(notes):
         answer = (
             f"Of {num.count(len(cells), 'cell')} of dataset, genre and class, "
@@ -52,25 +58,40 @@ def _class_mix(view: View) -> list[Finding]:
     for _, row in uncorrected(view, "domain").dropna(subset=["auc_raw", "auc_equal"]).iterrows():
         raw, equal = at_mix(row, "raw"), at_mix(row, "equal")
         apart = raw["low"] > equal["high"] or equal["low"] > raw["high"]
-        share = (raw["auc"] - equal["auc"]) / (raw["auc"] - 0.5) if raw["auc"] > 0.5 else 0.0
         if not apart:
             end = "the intervals overlap, so the class mix explains no measurable part of it"
-        elif share > 0:
-            end = f"so {num.share(share)} of what exceeds chance goes with the class mix"
         else:
-            end = "so the class mix had hidden some of it"
+            falls = raw["auc"] > equal["auc"]
+            end = f"the class mix may {'explain part' if falls else 'have hidden some'} of it"
+            if equal["n"] < raw["n"]:
+                end += ", but the probe at equal class mix also saw fewer clips"
         answer = (
             f"In {row['embedding']}, {listing(row['datasets'].split(' + '))} are told apart "
             f"with ROC-AUC {num.auc(raw['auc'])} {num.interval(raw['low'], raw['high'])} on all "
-            f"clips and {num.auc(equal['auc'])} {num.interval(equal['low'], equal['high'])} "
-            f"at equal class mix; {end}."
+            f"clips ({num.count(raw['n'], 'clip')}) and {num.auc(equal['auc'])} "
+            f"{num.interval(equal['low'], equal['high'])} at equal class mix "
+            f"({num.count(equal['n'], 'clip')}); {end}."
         )
         found.append(Finding(QUESTIONS["origin"], answer, "class mix", "mix", row["embedding"]))
     return found
 
 
+def _unknown_genre(view: View) -> list[Finding]:
+    table = view.distribution
+    total = table.groupby("dataset", sort=False)["n_positive"].sum()
+    unknown = table[table["genre"] == ""].groupby("dataset", sort=False)["n_positive"].sum()
+    share = (unknown / total).dropna()
+    share = share[share > 0]
+    if share.empty or not (table["genre"] != "").any():
+        return []
+    each = listing(f"{num.share(value)} of {name}" for name, value in share.items())
+    answer = f"Of the positive clips, {each} have no known genre; the genre mix leaves them out."
+    return [Finding(QUESTIONS["origin"], answer, "genre not known", "genre mix")]
+
+
 def _genre_mix(view: View) -> list[Finding]:
-    counts = view.distribution.pivot_table(
+    known = view.distribution[view.distribution["genre"] != ""]
+    counts = known.pivot_table(
         index="dataset", columns="genre", values="n_positive", aggfunc="sum", fill_value=0
     )
     counts = counts[counts.sum(axis=1) > 0]
@@ -96,20 +117,30 @@ def _genre_mix(view: View) -> list[Finding]:
     return [Finding(QUESTIONS["origin"], answer, "genre mix", "genre mix")]
 
 
+def _one_loss(row: pd.Series[Any]) -> str:
+    words = (
+        f"from {row['train_set']} to {row['test_set']} the largest loss is that of "
+        f"{row['worst']} ({num.points(row['worst_drop'], sign=False)} points)"
+    )
+    if not row["drop"] > 0:
+        return f"{words}, while the mean over classes does not fall"
+    rest = (row["drop"] * row["n_labels"] - row["worst_drop"]) / (row["n_labels"] - 1)
+    return (
+        f"{words}, without which the mean drop is {num.points(rest, sign=False)} instead of "
+        f"{num.points(row['drop'], sign=False)} points"
+    )
+
+
 def _classes(view: View) -> list[Finding]:
     found = []
     for name, rows in num.drops(view).groupby("embedding", sort=False):
-        row = num.largest(rows, "drop")
-        if row["n_labels"] < 2 or not row["drop"] > 0:
-            continue
-        rest = (row["drop"] * row["n_labels"] - row["worst_drop"]) / (row["n_labels"] - 1)
-        answer = (
-            f"With {name}, from {row['train_set']} to {row['test_set']} the largest loss is that "
-            f"of {row['worst']} ({num.points(row['worst_drop'], sign=False)} points); without it "
-            f"the mean drop is {num.points(rest, sign=False)} instead of "
-            f"{num.points(row['drop'], sign=False)} points."
-        )
-        found.append(Finding(QUESTIONS["origin"], answer, "classes", "classes", str(name)))
+        rows = rows[(rows["n_labels"] > 1) & (rows["worst_drop"] > 0)]
+        if len(rows) > _FEW_PAIRS:
+            rows = rows.nlargest(1, "drop")
+        if len(rows):
+            each = "; ".join(_one_loss(row) for _, row in rows.iterrows())
+            answer = f"With {name}, {each}."
+            found.append(Finding(QUESTIONS["origin"], answer, "classes", "classes", str(name)))
     return found
 
 
@@ -122,7 +153,7 @@ def about_origin(view: View) -> list[Finding]:
         ends = dict.fromkeys([num.points(gap.min()), num.points(gap.max())])
         answer = (
             f"Making the class mix equal changes the dataset ROC-AUC by {' to '.join(ends)} "
-            f"points over {len(gap)} probes."
+            f"points over {len(gap)} probes, some of which also saw fewer clips."
         )
         mix = [Finding(QUESTIONS["origin"], answer, "class mix", "mix")]
-    return mix + _genre_mix(view) + _classes(view)
+    return mix + _genre_mix(view) + _unknown_genre(view) + _classes(view)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from biasaudio.report import _canvas as cv
 from biasaudio.report import _numbers as num
-from biasaudio.report._view import ORIGINAL, AuditLike, View, arrow, variant
+from biasaudio.report._view import CLASSWISE, ORIGINAL, AuditLike, View, arrow, variant
 
 __all__ = ["tradeoff"]
 
@@ -38,11 +38,13 @@ def tradeoff(result: AuditLike | View) -> Figure:
         cv.style(ax, f"{cv.plain(name)}\n{cv.fitted((train, test), 2, arrow('', ''))}")
         ax.axhline(0, color=cv.MUTED, lw=0.9)
         for _, row in rows.iterrows():
-            color, y = cv.color_of(view, row["method"]), 100 * row["delta"]
+            color, y = cv.color_of(view, row["method"], row["mode"]), 100 * row["delta"]
             ends = [100 * row["low"], 100 * row["high"]]
             ax.vlines(row["auc"], *ends, color=color, lw=0.9, alpha=0.55)
             ax.hlines(y, row["auc_low"], row["auc_high"], color=color, lw=0.9, alpha=0.55)
-            ax.plot(row["auc"], y, cv.marker_of(view, row["method"]), color=color, ms=5)
+            ax.plot(
+                row["auc"], y, cv.marker_of(view, row["method"], row["mode"]), color=color, ms=5
+            )
         ax.set_xlim(min(0.46, rows["auc_low"].min() - 0.02), 1.01)
         cv.reference(ax, 0.5, "chance")
         _names(ax, view, rows)
@@ -50,7 +52,7 @@ def tradeoff(result: AuditLike | View) -> Figure:
         ax.set_xlabel("dataset ROC-AUC (dotted: uncorrected)")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("change of transfer, points")
-    cv.legend(figure, cv.keys(view, list(dict.fromkeys(both["method"])), first=""))
+    cv.legend(figure, cv.keys(view, cv.variants(view, both).values(), first=""))
     return figure
 
 
@@ -73,7 +75,10 @@ def _joined(view: View) -> pd.DataFrame:
         for train, test in of_set
     ]
     place = pd.DataFrame(pairs, columns=["datasets", "train_set", "test_set"])
-    both = num.changes(view).merge(place).merge(leak, on=["embedding", "datasets", "method"])
+    moved = num.changes(view)
+    # The probes are of the global correction, so classwise has no leakage to draw.
+    moved = moved[moved["mode"] != CLASSWISE]
+    both = moved.merge(place).merge(leak, on=["embedding", "datasets", "method"])
     return both.dropna(subset=["auc", "delta"])
 
 
@@ -83,7 +88,7 @@ def _names(ax: Axes, view: View, rows: pd.DataFrame) -> None:
     rows = rows.sort_values("delta", kind="stable")
     heights = (100 * rows["delta"].to_numpy() - low) / (high - low)
     for (_, row), y in zip(rows.iterrows(), cv.spread(heights, 0.085), strict=True):
-        color = cv.color_of(view, row["method"])
+        color = cv.color_of(view, row["method"], row["mode"])
         label = cv.plain(variant(row["method"], row["mode"], view.modes))
         ax.annotate(
             label,

@@ -222,7 +222,7 @@ class View:
         modes = list(dict.fromkeys(moved["mode"]))
         # Probes are run for the global correction, so they are no line of classwise.
         alone = len(probed) > 0 and all(mode == CLASSWISE for mode in modes)
-        return ["", *modes] if alone else modes
+        return ["", *modes] if alone or not modes else modes
 
     def sight(self, method: str, mode: str = "") -> str:
         """Return what a method was allowed to see in a mode, one of `Sight.ALL`."""

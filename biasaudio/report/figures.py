@@ -67,7 +67,7 @@ def leakage(result: AuditLike | View) -> Figure:
         ("hollow: all clips", cv.MUTED, "o", False),
         ("filled: equal class mix", cv.MUTED, "o", True),
     ]
-    cv.legend(figure, [*cv.keys(view, methods), *mixes])
+    cv.legend(figure, [*cv.keys(view, [(m, "") for m in methods]), *mixes])
     return figure
 
 
@@ -105,19 +105,18 @@ def transfer(result: AuditLike | View) -> Figure:
             cv.reference(ax, within, "own dataset", "-", side=side)
         for _, row in rows.iterrows():
             y = list(labels).index(variant(row["method"], row["mode"], view.modes))
-            color = cv.color_of(view, row["method"])
+            color = cv.color_of(view, row["method"], row["mode"])
             ax.hlines(y, before, row["after"], color=color, lw=3.2, alpha=0.28, zorder=2)
             ax.hlines(y, before + row["low"], before + row["high"], color=color, lw=1.2, zorder=3)
-            mark = cv.marker_of(view, row["method"])
+            mark = cv.marker_of(view, row["method"], row["mode"])
             sure = row["reading"] in (num.BETTER, num.WORSE)
             face = color if sure else cv.PAPER
             ax.plot(row["after"], y, mark, color=color, mfc=face, ms=5, zorder=4)
             cv.value(ax, y, num.points(row["delta"]).replace("-", "\N{MINUS SIGN}"), color)
         ax.set_xlabel("mean ROC-AUC; right: change in points")
         ax.margins(x=0.06)
-    methods = list(dict.fromkeys(labels.values()))
     note = [("hollow: no measurable change", cv.MUTED, "o", False)]
-    cv.legend(figure, [*cv.keys(view, methods, first=""), *note])
+    cv.legend(figure, [*cv.keys(view, labels.values(), first=""), *note])
     return figure
 
 

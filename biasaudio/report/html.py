@@ -14,7 +14,7 @@ from markupsafe import Markup
 from biasaudio.report import _canvas as cv
 from biasaudio.report import figures, tables, text
 from biasaudio.report._cells import Table
-from biasaudio.report._view import ORIGINAL, AuditLike, Sight, View
+from biasaudio.report._view import ORIGINAL, AuditLike, Sight, View, variant
 
 __all__ = ["notebook_html", "render_html", "write_html"]
 
@@ -148,20 +148,22 @@ def _some(table: Table) -> dict[str, Any] | None:
 
 
 def _cards(view: View, findings: list[text.Finding]) -> list[dict[str, Any]]:
-    cards = []
+    cards, did = [], [f for f in findings if f.topic == "method"]
     for sight in Sight.ALL:
         for method in view.used_methods:
-            if method == ORIGINAL or view.sight(method) != sight:
+            tried = [mode for name in view.embeddings for mode in view.modes_of(name, method)]
+            modes = [m for m in dict.fromkeys(tried) if view.sight(method, m) == sight]
+            if method == ORIGINAL or not modes:
                 continue
             rows = view.methods[view.methods["method"] == method].to_dict("records")
-            allowed = view.allowed(method)
+            allowed = view.allowed(method, modes[0])
             cards.append(
                 {
-                    "name": method,
+                    "name": " / ".join(variant(method, mode, view.modes) for mode in modes),
                     "about": rows[0] if rows else {},
                     "sight": sight,
                     "sees": [(what, allowed[key]) for key, what in _SEES.items()],
-                    "did": [f for f in findings if f.topic == "method" and f.method == method],
+                    "did": [f for f in did if f.method == method and f.mode in modes],
                 }
             )
     return cards

@@ -10,7 +10,7 @@ import pandas as pd
 
 from biasaudio.report import _numbers as num
 from biasaudio.report._cells import DASH, Cell, Table, auc_cell, build, count, minus, p_text, points
-from biasaudio.report._view import ORIGINAL, AuditLike, Sight, View, arrow, variant
+from biasaudio.report._view import CLASSWISE, ORIGINAL, AuditLike, Sight, View, arrow, variant
 
 __all__ = [
     "Table",
@@ -38,13 +38,23 @@ def _title(name: str, sight: str, view: View) -> str:
 
 def _lines(view: View, name: str) -> Iterable[tuple[str, str, str]]:
     """Yield (sight, method, mode) of one embedding, in the order printed."""
-    moved = view.comparisons[view.comparisons["embedding"] == name]
     for sight in Sight.ALL:
         for method in view.used_methods:
-            if view.sight(method) == sight:
-                modes = moved.loc[moved["method"] == method, "mode"]
-                for mode in [""] if method == ORIGINAL else dict.fromkeys(modes) or [""]:
+            for mode in view.modes_of(name, method):
+                if view.sight(method, mode) == sight:
                     yield sight, method, mode
+
+
+def _probe_cells(
+    leak: pd.DataFrame, stronger: pd.DataFrame, genre: pd.DataFrame, members: str
+) -> tuple[dict[tuple[str, str], Cell], dict[tuple[str, str], Cell]]:
+    """Return the cells of the dataset and of the genre probes of one line."""
+    cells = _leak_cells(_where(leak, datasets=members), "Dataset ROC-AUC")
+    if scaled := _stronger_cells(_where(stronger, datasets=members)):
+        # The page has room for two; the table of all probes has the raw mix.
+        cells.pop(("Dataset ROC-AUC", "all clips"), None)
+        cells |= scaled
+    return cells, _genre_cells(genre, set(members.split(" + ")))
 
 
 def _leak_cells(rows: pd.DataFrame, top: str) -> dict[tuple[str, str], Cell]:
@@ -129,18 +139,18 @@ def overview(result: AuditLike | View) -> list[Table]:
         for embedding in view.embeddings:
             for sight, method, mode in _lines(view, embedding):
                 who = {"embedding": embedding, "method": method}
-                cells = _leak_cells(_where(leak, datasets=name, **who), "Dataset ROC-AUC")
-                if stronger := _stronger_cells(_where(view.stronger, datasets=name, **who)):
-                    # The page has room for two; the table of all probes has the raw mix.
-                    cells.pop(("Dataset ROC-AUC", "all clips"), None)
-                    cells |= stronger
+                # The probes are of the global correction, so classwise gets dashes.
+                probed = [_where(t, **who) for t in (leak, view.stronger, genre)]
+                if mode == CLASSWISE:
+                    probed = [t.iloc[:0] for t in probed]
+                cells, genres = _probe_cells(probed[0], probed[1], probed[2], name)
                 for pair in pairs:
                     if method == ORIGINAL:
                         cells |= _original_cells(view, embedding, pair)
                     else:
                         ends = {"train_set": pair[0], "test_set": pair[1], "mode": mode}
                         cells |= _transfer_cells(_where(moved, **who, **ends), pair)
-                cells |= _genre_cells(_where(genre, **who), set(name.split(" + ")))
+                cells |= genres
                 label = variant(method, mode, view.modes)
                 if cells:
                     rows[(_title(embedding, sight, view), label)] = cells
@@ -166,6 +176,8 @@ def costs(result: AuditLike | View) -> Table:
         rows[key] = {
             ("Mean ROC-AUC", "trained on the test set's own dataset"): auc_cell(row["within"]),
             ("Mean ROC-AUC", "trained on the other"): auc_cell(row["cross"]),
+            ("Training clips", "own dataset"): (count(row["n_train_within"]), ""),
+            ("Training clips", "the other"): (count(row["n_train_cross"]), ""),
             ("Drop", "points"): (f"{points(row['drop']).removeprefix('+')} {ends}", ""),
             ("Drop", "p"): (p, "" if row["p_value"] < num.LEVEL else "quiet"),
             ("Drop", "classes that lose"): (lower, ""),
@@ -174,7 +186,7 @@ def costs(result: AuditLike | View) -> Table:
         }
     caption = (
         "The transfer drop before any correction, on the same test clips, with paired 95% "
-        "intervals over test groups."
+        "intervals over test groups; training clips are the mean over classes."
     )
     return build(caption, "train \N{RIGHTWARDS ARROW} test", rows)
 
@@ -183,9 +195,9 @@ def per_class(result: AuditLike | View) -> list[Table]:
     """Return ROC-AUC by pair, class and method, a table an embedding and mode."""
     view = View.of(result)
     tables = []
-    columns = {method: view.sight(method) for method in view.used_methods}
     for name in view.embeddings:
         for mode in view.modes or [""]:
+            columns = {method: view.sight(method, mode) for method in view.used_methods}
             part = view.transfer[view.transfer["embedding"] == name]
             part = part[(part["mode"] == mode) | (part["method"] == ORIGINAL)]
             part = part.drop_duplicates(["instrument", "train_set", "test_set", "method"])
@@ -197,7 +209,9 @@ def per_class(result: AuditLike | View) -> list[Table]:
                 key = (arrow(row["train_set"], row["test_set"]), str(row["instrument"]))
                 cells = rows.setdefault(key, _class_size(row))
                 cells[(columns[row["method"]], row["method"])] = _class_cell(row)
-            kind = f", corrections fitted {mode}" if len(view.modes) > 1 else ""
+            kind = (
+                f", corrections fitted {mode}" if len(view.modes) > 1 or mode == CLASSWISE else ""
+            )
             caption = f"{name}{kind}: ROC-AUC of each class, train \N{RIGHTWARDS ARROW} test."
             if rows:
                 tables.append(build(caption, "class", rows))
@@ -222,13 +236,12 @@ def distribution(result: AuditLike | View) -> Table:
     """Return positives by dataset, genre and class; empty cells are marked."""
     view = View.of(result)
     rows: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
-    by = ["dataset", "genre", "label"]
-    counts = view.distribution.groupby(by, sort=False, as_index=False)["n_positive"].sum()
+    counts = num.cells(view).drop(columns="has_genres")
     for dataset, genre, label, n in counts.itertuples(index=False):
         note = num.near_empty(n)
         text = f"{int(n):,}" + {"empty": " (empty)", "near-empty": " (few)", "": ""}[note]
         tone = {"empty": "bad", "near-empty": "warn", "": ""}[note]
-        rows.setdefault((dataset, genre or "all clips"), {})[("class", label)] = (text, tone)
+        rows.setdefault((dataset, genre or "not known"), {})[("class", label)] = (text, tone)
     caption = (
         "Positive clips by dataset, genre and class. Empty: none. "
         f"Few: fewer than {num.NEAR_EMPTY}; what is said of such a cell rests on little."

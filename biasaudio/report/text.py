@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from biasaudio.report import _numbers as num
-from biasaudio.report._choice import RULE, about_choice, about_corrections, judge
+from biasaudio.report._choice import RULE, about_choice, about_corrections
 from biasaudio.report._findings import (
     QUESTIONS,
     Finding,
@@ -17,6 +17,7 @@ from biasaudio.report._findings import (
     listing,
     uncorrected,
 )
+from biasaudio.report._judge import judge
 from biasaudio.report._origin import about_certainty, about_origin
 from biasaudio.report._view import AuditLike, Sight, View, variant
 
@@ -112,7 +113,7 @@ def _picks(view: View, findings: list[Finding]) -> list[str]:
     for sight in Sight.ALL:
         names: dict[str, list[str]] = {}
         for row in choices:
-            if row.status == "recommended" and view.sight(row.method) == sight:
+            if row.status == "recommended" and view.sight(row.method, row.mode) == sight:
                 names.setdefault(row.method, []).append(row.embedding)
         if names:
             each = listing(names)
@@ -188,6 +189,8 @@ def _method_lines(view: View) -> list[str]:
             text = f"{label + saw:<20} {leak}"
             if row["n_pairs"]:
                 text += f"  {row['n_better']} better, {row['n_worse']} worse, {row['n_same']} same"
+            if row["own_worse"]:
+                text += f"; {len(row['own_worse'])} worse within"
             lines.append(_wrapped(text, "    ", "      "))
     if lines:
         head = "Dataset ROC-AUC after each correction, and pairs by change of transfer"
