@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from audit_fixtures import GENRES, LABELS, QUICK, N, arrays, joined, planted, stored
+from audit_fixtures import GENRES, GROUPS, LABELS, QUICK, N, arrays, joined, planted, stored
 
 import biasaudio
 from biasaudio.errors import DataError, ParameterError
@@ -282,3 +282,15 @@ def test_unicode_names_go_through():
     result = biasaudio.audit(joined(*parts, embedding="mél"), methods=["lda"], **QUICK)
     assert result.meta["datasets"] == ["Süd", "北"]
     assert set(result.transfer["instrument"]) == {"Bratsche ♭", "flûte"}
+
+
+def test_half_a_split_is_an_error_and_case_does_not_matter():
+    split = np.where(GROUPS == GROUPS[0], "valid", np.where(np.arange(N) % 2, "train", "test"))
+    with pytest.raises(DataError, match=r"'a' has train and test clips and others \('valid': "):
+        biasaudio.audit(joined(arrays("a", split=split), arrays("b")), **QUICK)
+    names, code = np.unique(GROUPS, return_inverse=True)
+    given = np.where(code % 3 == 0, "Test", "TRAIN")
+    result = biasaudio.audit(
+        joined(arrays("a", split=given), arrays("b", split=given)), methods=[], **QUICK
+    )
+    assert result.meta["notes"] == ["The split into training and test clips is the datasets' own."]

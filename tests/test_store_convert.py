@@ -210,3 +210,13 @@ def test_damaged_members(store, tmp_path):
     source.write_bytes(source.read_bytes()[:-30])
     with pytest.raises(DataError, match="is not an npz file, or is cut off"):
         import_file(store, source)
+
+
+def test_columns_of_zeros_and_ones_are_not_taken_for_features(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_text("clip_id,dataset,cello,flute,dim0\na,x,1,0,0.3\nb,x,0,1,0.4\nc,x,,1,0.5\n")
+    with pytest.raises(DataError, match="nothing but 0, 1 and blank in 'cello', 'flute'"):
+        import_file(tmp_path / "s.h5", path)
+    assert not (tmp_path / "s.h5").exists()
+    path.write_text("clip_id,dataset,f0,f1\na,x,1,0\nb,x,0,1\n")
+    import_file(tmp_path / "s.h5", path)

@@ -332,3 +332,28 @@ def test_transforms_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_frames_get_the_same_errors_as_arrays(rng, method):
+    pd = pytest.importorskip("pandas")
+    X, domain, genre, _ = data(rng, n=60, d=3)
+    frame = pd.DataFrame(X, columns=["x", "y", "z"])
+    fitted = fit(method, frame, domain, genre)
+    with pytest.raises(DataError, match="NaN or Inf in 1 of 60 clips"):
+        fit(method, frame.mask(np.outer(frame.index == 4, np.ones(3, dtype=bool))), domain, genre)
+    with pytest.raises(DataError, match="feature names"):
+        apply_correction(fitted, frame.rename(columns={"x": "w"}), domain)
+    again = fitted.fit(X, domain=domain, **({"genre": genre} if "genre" in method.needs else {}))
+    assert not hasattr(again, "feature_names_in_")
+
+
+@pytest.mark.parametrize("cls", [DomainCentering, DomainStandardizer])
+def test_the_type_of_a_domain_does_not_matter(rng, cls):
+    X, domain, _, _ = data(rng)
+    codes = np.where(domain == "a", 0, 1)
+    fitted = cls(unseen="identity").fit(X, domain=codes)
+    expected = fitted.transform(X, domain=codes)
+    assert np.abs(expected - X).max() > 0.1
+    for other in (codes.astype(object), codes.astype(str)):
+        np.testing.assert_array_equal(fitted.transform(X, domain=other), expected)
+    assert list(fitted.to_affine()) == ["0", "1"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +21,12 @@ TEST_SHARE = 3
 
 def choose_split(clips: ClipTable, seed: int) -> tuple[NDArray[np.bool_], str]:
     """Return the training clips: by the given split, else drawn by group."""
-    split, dataset = clips.split, clips.dataset
+    split, dataset = np.char.lower(clips.split.astype(str)), clips.dataset
     is_train = split == "train"
     drawn = []
     for name in clips.datasets:
         rows = np.flatnonzero(dataset == name)
-        if {"train", "test"} <= set(split[rows]) <= {"train", "test"}:
+        if _is_given(split[rows], name):
             check_groups_do_not_straddle(clips.group[rows], split[rows], what=f"split of {name!r}")
             continue
         drawn.append(name)
@@ -50,3 +52,18 @@ def choose_split(clips: ClipTable, seed: int) -> tuple[NDArray[np.bool_], str]:
         f"{' and '.join(drawn)} came without a complete train/test split: a third of the groups "
         f"was drawn as test set, stratified by class (seed {seed})."
     )
+
+
+def _is_given(split: NDArray[Any], dataset: str) -> bool:
+    """Say whether a dataset brings its own split; half of one is an error."""
+    values, counts = np.unique(split.astype(str), return_counts=True)
+    if not {"train", "test"} <= set(values):
+        return False
+    found = zip(values.tolist(), counts.tolist())
+    other = [f"{v or 'blank'!r}: {n}" for v, n in found if v not in ("train", "test")]
+    if other:
+        raise DataError(
+            f"dataset {dataset!r} has train and test clips and others ({', '.join(other)} clips); "
+            "mark every clip 'train' or 'test', or none to have a split drawn"
+        )
+    return True

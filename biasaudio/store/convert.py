@@ -176,6 +176,13 @@ def _read_table(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
     features = sorted(numbered, key=lambda name: int(name[1:])) or [
         name for name in others if _is_number(frame[name])
     ]
+    likely = [name for name in features if not numbered and _is_flag(frame[name])]
+    if likely:
+        raise DataError(
+            f"{source} has nothing but 0, 1 and blank in {name_some(likely)}, which looks like "
+            "labels and not like features; leave these out (labels belong into a manifest), or "
+            "call the features f0, f1, ..."
+        )
     wrong = [name for name in features if not _is_number(frame[name])]
     if wrong or not features:
         what = f"text in {name_some(wrong)}" if wrong else f"only {name_some(frame.columns, 10)}"
@@ -186,6 +193,11 @@ def _read_table(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
     arrays: dict[str, Any] = {field: frame[name].to_numpy(object) for field, name in found.items()}
     arrays["X"] = frame[features].to_numpy(np.float64, na_value=np.nan)
     return arrays
+
+
+def _is_flag(column: pd.Series[Any]) -> bool:
+    """Say whether a column holds both of 0 and 1, perhaps blanks, and nothing else."""
+    return set(column.dropna().unique().tolist()) == {0, 1}
 
 
 def _read_frame(source: Path, names: Mapping[str, str]) -> pd.DataFrame:

@@ -105,7 +105,8 @@ class _Transform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"{type(self).__name__}().fit(X, domain=domain{extra}), one dataset name a clip "
                 "(in a Pipeline: pipeline.fit(X, y, <step>__domain=domain))"
             )
-        X = check_features(X if not hasattr(X, "iloc") else self._named(X, reset=True))
+        self._name_features(X, reset=True)
+        X = check_features(X)
         self.n_features_in_ = X.shape[1]
         check_alpha(getattr(self, "alpha", 1.0))
         domains, codes = check_categories(domain, "domain", len(X), at_least=2)
@@ -119,13 +120,17 @@ class _Transform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _transform_input(self, X: ArrayLike) -> _Floats:
         check_is_fitted(self)
-        X = X if not hasattr(X, "iloc") else self._named(X, reset=False)
+        if hasattr(X, "columns"):
+            self._name_features(X, reset=False)
         return check_features(X, n_features=self.n_features_in_)
 
-    def _named(self, X: Any, *, reset: bool) -> _Floats:
-        """Let scikit-learn remember and compare the column names of a frame."""
-        checked: _Floats = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
-        return checked
+    def _name_features(self, X: ArrayLike, *, reset: bool) -> None:
+        """Let scikit-learn remember, forget or compare the column names of a frame."""
+        try:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            raise DataError(f"{text} Use vectors of the same embedding as in fit.") from error
 
 
 class DomainFreeTransform(_Transform):
@@ -161,7 +166,7 @@ class DomainAwareTransform(_Transform):
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"domain": True}
     __metadata_request__transform: ClassVar[dict[str, bool]] = {"domain": True}
     domain_aware = True
-    affines_: dict[Any, Affine]
+    affines_: dict[str, Affine]
     global_: Affine
 
     def fit_transform(
@@ -213,13 +218,16 @@ class DomainAwareTransform(_Transform):
         affines = self.to_affine()
         domains, codes = check_categories(domain, "domain", len(X))
         out = np.empty_like(X)
-        for code, name in enumerate(domains.tolist()):
+        for code, name in enumerate(map(str, domains.tolist())):
             rows = codes == code
             out[rows] = (affines[name] if name in affines else self._unseen(name))(X[rows])
         return out
 
-    def to_affine(self) -> dict[Any, Affine]:
-        """Return one `Affine` map for each domain, ``alpha`` included."""
+    def to_affine(self) -> dict[str, Affine]:
+        """Return one `Affine` map for each domain, by its name, ``alpha`` included.
+
+        An integer domain goes by its digits: 7 and "7" are the same.
+        """
         check_is_fitted(self)
         alpha = check_alpha(getattr(self, "alpha", 1.0))
         return {name: affine.blend(alpha) for name, affine in self.affines_.items()}

@@ -70,7 +70,7 @@ class _PerDomain(DomainAwareTransform):
         make = self._affine
         self.means_ = np.stack(means)
         self.affines_ = {
-            name: make(mean, variance, target_mean, target_variance)
+            str(name): make(mean, variance, target_mean, target_variance)
             for name, mean, variance in zip(domains.tolist(), means, variances)
         }
         self.global_ = make(target_mean, pooled, target_mean, target_variance)
@@ -133,7 +133,7 @@ class DomainCentering(_PerDomain):
     ----------
     domains_ : np.ndarray [shape=(k,)]
     means_ : np.ndarray [shape=(k, d)]
-    affines_ : dict of domain to Affine
+    affines_ : dict of str to Affine
     n_features_in_ : int
 
     See Also
@@ -172,7 +172,7 @@ class DomainStandardizer(_PerDomain):
     ----------
     domains_ : np.ndarray [shape=(k,)]
     means_ : np.ndarray [shape=(k, d)]
-    affines_ : dict of domain to Affine
+    affines_ : dict of str to Affine
     n_features_in_ : int
 
     See Also
