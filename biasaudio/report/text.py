@@ -51,8 +51,12 @@ def verdict(result: AuditLike | View) -> list[Finding]:
 
     Examples
     --------
-    >>> for finding in verdict(result):             # doctest: +SKIP
-    ...     print(finding.status, finding.answer)
+    >>> import biasaudio
+    >>> from biasaudio.datasets.synthetic import make_domains
+    >>> table, _ = make_domains(n=300, d=8, n_labels=2, random_state=0)
+    >>> result = biasaudio.audit(table, methods=["leace"], n_permutations=20, n_resamples=50)
+    >>> verdict(result)[0].status
+    'readable'
     """
     view = View.of(result)
     parts = (
