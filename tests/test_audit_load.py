@@ -4,11 +4,12 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from audit_fixtures import GROUPS, LABELS, QUICK, N, arrays, joined, stored
 
 import biasaudio
-from biasaudio.datasets import ClipTable
+from biasaudio.datasets import ClipTable, load_manifest
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError, StoreError
 
 
@@ -101,6 +102,25 @@ def test_options_that_are_not_allowed(store, options, error, message):
 def test_options_that_do_not_go_with_a_table(table, options, message):
     with pytest.raises(ParameterError, match=message):
         biasaudio.audit(table, **options)
+
+
+@pytest.mark.parametrize("source", [None, np.ones((4, 2)), pd.DataFrame({"f0": [1.0]})])
+def test_a_source_of_another_type_is_refused(source):
+    message = f"source is a {type(source).__name__}; give the path of a store, an EmbeddingStore or"
+    with pytest.raises(ParameterError, match=message):
+        biasaudio.audit(source, **QUICK)
+
+
+def test_a_frame_of_clips_is_told_where_to_go(store, table):
+    message = "clips is a DataFrame; give a ClipTable, such as datasets.load_manifest"
+    for source in (store, table):
+        with pytest.raises(ParameterError, match=message):
+            biasaudio.audit(source, clips=pd.DataFrame({"clip_id": ["a-0"]}), **QUICK)
+
+
+def test_a_manifest_of_another_type_is_refused():
+    with pytest.raises(ParameterError, match="source is a list; give the path of a csv or parquet"):
+        load_manifest([1])
 
 
 def test_clips_without_vectors_are_an_error_or_left_out(store):

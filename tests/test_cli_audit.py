@@ -1,14 +1,18 @@
 """``biasaudio audit`` and ``biasaudio report``."""
 
+import argparse
+import hashlib
 import io
 from contextlib import redirect_stdout
 
 import pytest
-from audit_fixtures import FEW, LABELS, N, arrays, call, failure, stored, strict
+from audit_fixtures import FEW, LABELS, N, arrays, call, failure, stored, strict, write_layout
 
 import biasaudio
 from biasaudio import AuditResult
+from biasaudio.cli._common import read_clips
 from biasaudio.cli.main import main
+from biasaudio.datasets import PUBLISHED, load_irmas, load_openmic
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +93,49 @@ def test_a_manifest_says_what_the_clips_are(capsys, store, tmp_path, lean):
     path.write_text("\n".join(["clip_id,dataset,label,group", *rows]), encoding="utf-8")
     argv = ["audit", store, "--clips", path, "--methods", "lda", *FEW, "--out", tmp_path / "out"]
     assert call(capsys, *argv)[0] == 0
-    assert set(AuditResult.load(tmp_path / "out").probes["probe"]) == {"domain"}
+    result = AuditResult.load(tmp_path / "out")
+    assert set(result.probes["probe"]) == {"domain"}
+    content = path.read_bytes()
+    assert result.meta["files"][1:] == [
+        {
+            "path": str(path),
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+    ]
+
+
+def test_the_files_of_the_dataset_folders_are_kept(capsys, tmp_path, rng, lean):
+    folder = write_layout(tmp_path, rng)
+    (folder / "irmas" / "unread.csv").write_text("x")
+    argv = ["audit", folder / "embeddings.h5", "--embedding", "toy", "--methods", "lda", *FEW]
+    argv += ["--openmic", folder / "openmic-2018", "--irmas", folder / "irmas"]
+    assert call(capsys, *argv, "--out", tmp_path / "out")[0] == 0
+    files = AuditResult.load(tmp_path / "out").meta["files"]
+    assert [one["path"].removeprefix(f"{folder}/") for one in files] == [
+        "embeddings.h5",
+        "irmas/split_train.csv",
+        "irmas/split_test.csv",
+        "openmic-2018/openmic-2018-aggregated-labels.csv",
+        "openmic-2018/openmic-2018-metadata.csv",
+        "openmic-2018/partitions/split01_train.csv",
+        "openmic-2018/partitions/split01_test.csv",
+    ]
+    assert all(len(one["sha256"]) == 64 for one in files)
+
+
+def test_one_dataset_alone_keeps_its_own_labels(tmp_path, rng):
+    folder = write_layout(tmp_path, rng)
+    openmic, irmas = str(folder / "openmic-2018"), str(folder / "irmas")
+
+    def names(**given):
+        args = argparse.Namespace(**({"clips": None, "openmic": None, "irmas": None} | given))
+        return read_clips(args).label_names
+
+    assert names(openmic=openmic) == load_openmic(openmic).label_names
+    assert "ukulele" in names(openmic=openmic)
+    assert sorted(names(openmic=openmic, irmas=irmas)) == sorted(PUBLISHED.labels)
+    assert names(irmas=irmas) == load_irmas(irmas).label_names
 
 
 def test_a_partial_match_needs_a_word(capsys, store, tmp_path, lean):

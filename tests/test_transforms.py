@@ -262,6 +262,13 @@ def test_set_output_keeps_names(rng):
     assert list(out.transform(frame).columns) == ["x", "y", "z"]
 
 
+def test_columns_with_names_of_two_types_are_named(rng):
+    pd = pytest.importorskip("pandas")
+    X, domain, _, _ = data(rng, d=3)
+    with pytest.raises(DataError, match=r"all input features have string names.*\['int', 'str'\]"):
+        LEACE().fit(pd.DataFrame(X, columns=["x", 1, "z"]), domain=domain)
+
+
 @pytest.mark.parametrize("cls", [DomainCentering, DomainStandardizer])
 def test_unseen_domains(rng, cls):
     X, domain, _, _ = data(rng)

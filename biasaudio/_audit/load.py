@@ -33,10 +33,12 @@ def load_tables(
     Raises
     ------
     ParameterError
-        If clips or embeddings are given with a table, or a dataset is not in it.
+        If source or clips are of another type, clips or embeddings are given
+        with a table, or a dataset is not in it.
     DataError
         If the datasets have no embedding in common.
     """
+    _check_types(source, clips)
     if isinstance(source, EmbeddingTable):
         if clips is not None or embeddings is not None:
             raise ParameterError(
@@ -67,6 +69,19 @@ def load_tables(
         )
         for name in dict.fromkeys(embeddings)
     }
+
+
+def _check_types(source: object, clips: object) -> None:
+    if not isinstance(source, (str, os.PathLike, EmbeddingStore, EmbeddingTable)):
+        raise ParameterError(
+            f"source is a {type(source).__name__}; give the path of a store, an EmbeddingStore or "
+            "an EmbeddingTable (store.import_arrays makes a store from arrays)"
+        )
+    if clips is not None and not isinstance(clips, ClipTable):
+        raise ParameterError(
+            f"clips is a {type(clips).__name__}; give a ClipTable, such as "
+            "datasets.load_manifest(clips) makes from a DataFrame or a file"
+        )
 
 
 def _of_datasets(table: EmbeddingTable, datasets: Sequence[str] | None) -> EmbeddingTable:

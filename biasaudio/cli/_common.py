@@ -18,6 +18,7 @@ __all__ = [
     "add_correction_options",
     "add_shared_options",
     "add_store_options",
+    "clip_files",
     "command_line",
     "emit",
     "expand",
@@ -172,7 +173,10 @@ def add_correction_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_clips(args: argparse.Namespace) -> Any:
-    """Return the `ClipTable` that the options name, or None."""
+    """Return the `ClipTable` that the options name, or None.
+
+    OpenMIC and IRMAS together have the published labels; one alone keeps its own.
+    """
     from biasaudio.datasets import (
         PUBLISHED,
         ClipTable,
@@ -188,9 +192,27 @@ def read_clips(args: argparse.Namespace) -> Any:
         return load_manifest(args.clips)
     tables = [load_irmas(args.irmas)] if args.irmas else []
     tables += [load_openmic(args.openmic)] if args.openmic else []
-    if not tables:
-        return None
+    if len(tables) < 2:
+        return tables[0] if tables else None
     return Vocabulary(PUBLISHED.labels).apply(ClipTable.concat(tables))
+
+
+def clip_files(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return path, size and sha256 of the files that `read_clips` reads."""
+    from pathlib import Path
+
+    from biasaudio.datasets import irmas, openmic
+    from biasaudio.store.schema import fingerprint_file
+
+    paths = [Path(args.clips)] if args.clips else []
+    if args.irmas:
+        paths += [Path(args.irmas) / name for name in irmas.SPLIT_FILES.values()]
+    if args.openmic:
+        folder = Path(args.openmic)
+        answers = openmic.NPZ if (folder / openmic.NPZ).is_file() else openmic.LABELS
+        others = (openmic.METADATA, openmic.CLASSES, *openmic.PARTITIONS.values())
+        paths += [folder / name for name in (answers, *others)]
+    return [fingerprint_file(path) for path in paths if path.is_file()]
 
 
 def partial_rule(args: argparse.Namespace) -> str:

@@ -7,6 +7,7 @@ import argparse
 from biasaudio.cli._common import (
     add_correction_options,
     add_store_options,
+    clip_files,
     command_line,
     emit,
     expand,
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
         meta={"command": command_line(args)},
     )
+    result.meta["files"] += clip_files(args)
     out = result.save(args.out)
     note_warnings(args, result.meta["warnings"])
     document = {"out": str(out), "report": str(out / "report.html"), "meta": result.meta}

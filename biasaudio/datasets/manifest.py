@@ -52,8 +52,8 @@ def load_manifest(
         If the file cannot be read, has no clips, lacks a column, has one that
         is neither known nor 0/1/blank, or repeats a clip.
     ParameterError
-        If ``dataset`` or ``label`` does not go with the columns, or parquet
-        cannot be read here.
+        If the source is of another type, ``dataset`` or ``label`` does not go
+        with the columns, or parquet cannot be read here.
 
     Examples
     --------
@@ -106,6 +106,11 @@ def load_manifest(
 def _read(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if isinstance(source, pd.DataFrame):
         return _with_ids(source), "the table"
+    if not isinstance(source, (str, os.PathLike)):
+        raise ParameterError(
+            f"source is a {type(source).__name__}; give the path of a csv or parquet file, or a "
+            "DataFrame with one row a clip"
+        )
     path = Path(source)
     if not path.is_file():
         raise DataError(f"{str(path)!r} is not a file; give a csv or parquet file of clips")

@@ -128,7 +128,7 @@ class _Transform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Let scikit-learn remember, forget or compare the column names of a frame."""
         try:
             validate_data(self, X, reset=reset, skip_check_array=True)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             text = " ".join(str(error).split())
             raise DataError(f"{text} Use vectors of the same embedding as in fit.") from error
 
