@@ -20,6 +20,8 @@ __all__ = [
     "check_features",
     "check_groups_do_not_straddle",
     "check_length",
+    "check_number",
+    "check_sample_weight",
     "did_you_mean",
     "name_some",
 ]
@@ -61,6 +63,15 @@ def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:
     choices = ", ".join(repr(choice) for choice in allowed)
     hint = did_you_mean(value, allowed)
     raise ParameterError(f"{name}={value!r} is not known; choose one of {choices}{hint}")
+
+
+def check_number(value: Any, name: str, low: float, high: float = np.inf) -> float:
+    """Return ``value`` as a float from ``low`` to ``high``."""
+    is_real = isinstance(value, (int, float, np.integer, np.floating))
+    if not is_real or isinstance(value, bool) or not low <= value <= high or np.isinf(value):
+        upper = "upwards" if np.isinf(high) else f"to {high:g}"
+        raise ParameterError(f"{name}={value!r} is not allowed; give a number from {low:g} {upper}")
+    return float(value)
 
 
 def check_alpha(alpha: float) -> float:
@@ -135,6 +146,21 @@ def check_length(values: ArrayLike, name: str, n: int) -> NDArray[Any]:
             f"{name} has shape {array.shape}, but X has {n} clips; give one {name} value a clip"
         )
     return array
+
+
+def check_sample_weight(values: ArrayLike, n: int) -> NDArray[np.float64]:
+    """Return the weights as finite numbers that are not negative nor all zero."""
+    array = check_length(values, "sample_weight", n)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"sample_weight has dtype {array.dtype}; give numbers, 0 or more")
+    weights = array.astype(np.float64)
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
+        low, high = weights.min(), weights.max()
+        raise DataError(
+            f"sample_weight goes from {low:g} to {high:g}; give finite weights of 0 or more, and "
+            "at least one above 0"
+        )
+    return weights
 
 
 def check_categories(

@@ -11,79 +11,25 @@ The functions take and return arrays; nothing here knows about datasets.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from biasaudio._validation import check_categories, check_features, name_some
+from biasaudio._cell import Cell
+from biasaudio._validation import (
+    check_categories,
+    check_choice,
+    check_features,
+    check_sample_weight,
+    name_some,
+)
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = ["Cell", "Moments"]
 
 _BLOCK = 4096
 _Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Hold the count, the mean and the centred scatter of one set of clips.
-
-    Attributes
-    ----------
-    n : int
-        Number of clips.
-    mean : np.ndarray [shape=(d,), dtype=float64]
-    scatter : np.ndarray [shape=(d, d), dtype=float64]
-        Sum over the clips of ``(x - mean)(x - mean)'``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> a = Cell.of(np.array([[0.0], [2.0]]), dtype=np.float64)
-    >>> b = Cell.of(np.array([[4.0]]), dtype=np.float64)
-    >>> (a + b).n, float((a + b).mean[0]), float((a + b).scatter[0, 0])
-    (3, 2.0, 8.0)
-    """
-
-    n: int
-    mean: _Array
-    scatter: _Array
-
-    @classmethod
-    def of(cls, X: NDArray[np.floating[Any]], *, dtype: DTypeLike = np.float32) -> Cell:
-        """Return the cell of the rows of one block, products in ``dtype``."""
-        mean = X.mean(axis=0, dtype=np.float64)
-        # Shifting by the mean before the product keeps the digits that features
-        # stored as 0..255, or with means of 1000, would otherwise lose.
-        shift = mean.astype(dtype)
-        Z = X.astype(dtype) - shift
-        scatter = (Z.T @ Z).astype(np.float64)
-        rest = mean - shift
-        scatter -= len(X) * np.outer(rest, rest)
-        return cls(len(X), mean, scatter)
-
-    @property
-    def covariance(self) -> _Array:
-        """The biased covariance, ``scatter / n`` [shape=(d, d)]."""
-        return self.scatter / self.n
-
-    def __add__(self, other: Cell) -> Cell:
-        """Return the cell of both sets of clips (Chan, Golub and LeVeque 1979)."""
-        n = self.n + other.n
-        gap = other.mean - self.mean
-        mean = self.mean + gap * (other.n / n)
-        between = np.outer(gap, gap) * (self.n * other.n / n)
-        return Cell(n, mean, self.scatter + other.scatter + between)
-
-    def __sub__(self, other: Cell) -> Cell:
-        """Return the cell of the clips that are left when ``other`` is taken out."""
-        n = self.n - other.n
-        mean = (self.n * self.mean - other.n * other.mean) / n
-        gap = other.mean - mean
-        between = np.outer(gap, gap) * (n * other.n / self.n)
-        return Cell(n, mean, self.scatter - other.scatter - between)
 
 
 class Moments:
@@ -96,6 +42,9 @@ class Moments:
         in float64, and every block is shifted by its mean first.  float32
         agrees with the direct float64 formula to 1e-6 of the scatter and
         costs half of float64, which agrees to 1e-12.
+    scatter : {"full", "diagonal"}
+        Keep all second moments, or the variances only, which costs d
+        instead of d^2 a clip.
 
     Attributes
     ----------
@@ -106,7 +55,7 @@ class Moments:
 
     Notes
     -----
-    Memory is ``8 d^2`` bytes a cell.  Cells are merged with
+    Memory is ``8 d^2`` bytes a cell, ``8 d`` for variances only.  Cells are merged with
 
         n = n_a + n_b,  S = S_a + S_b + (n_a n_b / n) g g',  g = m_b - m_a
 
@@ -126,20 +75,25 @@ class Moments:
     ([('a',), ('b',)], 60)
     """
 
-    def __init__(self, *, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, *, dtype: DTypeLike = np.float32, scatter: str = "full") -> None:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ParameterError(f"dtype={dtype!r} is not allowed; choose float32 or float64")
+        self.scatter = check_choice(scatter, "scatter", ("full", "diagonal"))
         self.columns: tuple[str, ...] = ()
         self.cells: dict[tuple[Hashable, ...], Cell] = {}
 
-    def update(self, X: ArrayLike, **cells: ArrayLike) -> Moments:
+    def update(
+        self, X: ArrayLike, *, sample_weight: ArrayLike | None = None, **cells: ArrayLike
+    ) -> Moments:
         """Add clips, read in blocks.
 
         Parameters
         ----------
         X : array_like [shape=(n, d)]
             Feature vectors, finite.
+        sample_weight : array_like [shape=(n,)], optional
+            What each clip counts for, 0 or more; default 1.
         **cells : array_like [shape=(n,)]
             One category for each clip and column, as in ``domain=...,
             genre=...``.  Without any, all clips are one cell.
@@ -159,17 +113,20 @@ class Moments:
         X = check_features(X, n_features=self.n_features or None)
         self._check_columns(tuple(cells))
         parts = {name: check_categories(v, name, len(X)) for name, v in cells.items()}
+        codes = np.stack([c for _, c in parts.values()] or [np.zeros(len(X), dtype=np.intp)])
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, len(X))
+        if weights is not None:
+            kept = weights > 0
+            X, codes, weights = X[kept], codes[:, kept], weights[kept]
         for start in range(0, len(X), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            block = X[rows]
-            codes = np.stack([c[rows] for _, c in parts.values()] or [np.zeros(len(block), int)])
-            combos, which = np.unique(codes, axis=1, return_inverse=True)
-            which = which.ravel()
+            combos, which = np.unique(codes[:, rows], axis=1, return_inverse=True)
             for i, combo in enumerate(combos.T):
                 key = tuple(names[c].item() for (names, _), c in zip(parts.values(), combo))
                 # A block of one cell, the usual case on sorted data, is not copied.
-                part = block if combos.shape[1] == 1 else block[which == i]
-                self._add(key, Cell.of(part, dtype=self.dtype))
+                here = slice(None) if combos.shape[1] == 1 else which.ravel() == i
+                part = None if weights is None else weights[rows][here]
+                self._add(key, self._cell(X[rows][here], part))
         return self
 
     def merge(self, other: Moments) -> Moments:
@@ -178,10 +135,15 @@ class Moments:
         Raises
         ------
         ParameterError
-            If the columns differ.
+            If the columns differ, or one keeps the variances only.
         """
         result = self._copy()
         result._check_columns(other.columns)
+        if other.scatter != self.scatter:
+            raise ParameterError(
+                f"moments with scatter={self.scatter!r} cannot take in {other.scatter!r} ones; "
+                "make both with the same scatter"
+            )
         for key, cell in other.cells.items():
             result._add(key, cell)
         return result
@@ -198,12 +160,13 @@ class Moments:
         result._check_columns(other.columns)
         for key, cell in other.cells.items():
             there = result.cells[key].n if key in result.cells else 0
-            if cell.n > there:
+            # Weights add up to rounding only.
+            if cell.n > there * (1 + 1e-9):
                 raise DataError(
                     f"cell {key} has {there} clips, so {cell.n} cannot be taken out; "
                     "subtract only moments of clips that were added"
                 )
-            if cell.n == there:
+            if cell.n >= there * (1 - 1e-9):
                 del result.cells[key]
             else:
                 result.cells[key] = result.cells[key] - cell
@@ -254,8 +217,8 @@ class Moments:
         return sum(cells, start=first)
 
     @property
-    def n(self) -> int:
-        """Number of clips."""
+    def n(self) -> float:
+        """Number of clips, or the sum of their weights."""
         return sum(cell.n for cell in self.cells.values())
 
     @property
@@ -264,8 +227,8 @@ class Moments:
         return next((len(cell.mean) for cell in self.cells.values()), 0)
 
     @property
-    def counts(self) -> Mapping[tuple[Hashable, ...], int]:
-        """Number of clips of each cell."""
+    def counts(self) -> Mapping[tuple[Hashable, ...], float]:
+        """Number of clips of each cell, or the sum of their weights."""
         return {key: cell.n for key, cell in self.cells.items()}
 
     def __repr__(self) -> str:
@@ -277,6 +240,9 @@ class Moments:
 
     def _add(self, key: tuple[Hashable, ...], cell: Cell) -> None:
         self.cells[key] = self.cells[key] + cell if key in self.cells else cell
+
+    def _cell(self, X: NDArray[np.floating[Any]], weights: NDArray[np.float64] | None) -> Cell:
+        return Cell.of(X, weights, dtype=self.dtype, diagonal=self.scatter == "diagonal")
 
     def _place(self, column: str) -> int:
         if column not in self.columns:
@@ -295,6 +261,6 @@ class Moments:
             )
 
     def _copy(self) -> Moments:
-        copy = Moments(dtype=self.dtype)
+        copy = Moments(dtype=self.dtype, scatter=self.scatter)
         copy.columns, copy.cells = self.columns, dict(self.cells)
         return copy

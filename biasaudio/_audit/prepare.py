@@ -23,8 +23,8 @@ from biasaudio._validation import name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, EmbeddingTable
 from biasaudio.errors import DataError
 from biasaudio.transfer import Task
+from biasaudio.transforms._directions import SMALLEST_CELL
 from biasaudio.transforms.methods import Method
-from biasaudio.transforms.projection import SMALLEST_CELL
 
 __all__ = ["Prepared", "prepare"]
 

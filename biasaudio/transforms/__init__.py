@@ -5,7 +5,7 @@ Two families.  *Domain-free at transform* corrections need the domain in
 ``transform`` as well.  `METHODS` is the table of them all.
 """
 
-from biasaudio.transforms._base import Affine
+from biasaudio.transforms._affine import Affine
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
 from biasaudio.transforms.erasure import LEACE, MeanProjection
 from biasaudio.transforms.methods import METHODS, Method

@@ -1,102 +1,40 @@
-"""What every correction shares: the affine map, and the two families."""
+"""What every correction shares: its checks, and the two families."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from biasaudio._validation import check_alpha, check_categories, check_choice, check_features
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.moments import Moments
+from biasaudio.transforms._affine import Affine, array_namespace, check_foreign, concatenate
 
-__all__ = ["Affine", "DomainAwareTransform", "DomainFreeTransform"]
+__all__ = ["BaseTransform", "DomainAwareTransform", "DomainFreeTransform"]
 
-_BLOCK = 8192
 _Floats = NDArray[np.floating[Any]]
+_UNSEEN = ("raise", "identity", "global")
 
 
-@dataclass(frozen=True)
-class Affine:
-    """Apply ``x -> x * scale + ((x - center) @ down) @ up + offset``.
-
-    A linear correction in the form that costs least: two thin products and
-    no d x d matrix.
-
-    Attributes
-    ----------
-    center : np.ndarray [shape=(d,)]
-        Taken off before the product, so that float32 vectors with large means
-        keep their digits.
-    down : np.ndarray [shape=(d, k)]
-        What is read.
-    up : np.ndarray [shape=(k, d)]
-        What is added for it.
-    offset : np.ndarray [shape=(d,)]
-    scale : np.ndarray [shape=(d,)] or None
-        None stands for ones.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> e = np.array([[1.0], [0.0]])
-    >>> flat = Affine(np.zeros(2), e, -e.T, np.zeros(2))
-    >>> flat(np.array([[3.0, 4.0]])).tolist()
-    [[0.0, 4.0]]
-    """
-
-    center: _Floats
-    down: _Floats
-    up: _Floats
-    offset: _Floats
-    scale: _Floats | None = None
-
-    @property
-    def matrix(self) -> _Floats:
-        """The same map as a dense matrix [shape=(d, d)], for ``X @ matrix``."""
-        scale = np.ones(len(self.center)) if self.scale is None else self.scale
-        return np.diag(scale) + self.down @ self.up
-
-    @property
-    def intercept(self) -> _Floats:
-        """What ``X @ matrix`` still lacks [shape=(d,)]."""
-        return self.offset - (self.center @ self.down) @ self.up
-
-    def __call__(self, X: _Floats) -> _Floats:
-        """Return the corrected copy of X, in its own dtype."""
-        out = np.empty_like(X)
-        center, down, up, offset = (
-            a.astype(X.dtype) for a in (self.center, self.down, self.up, self.offset)
-        )
-        for start in range(0, len(X), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            block = X[rows] - center
-            out[rows] = (block @ down) @ up
-            if self.scale is None:
-                out[rows] += X[rows] + offset
-            else:
-                # Scaling the centred block, not X, keeps float32 digits as well.
-                block *= self.scale.astype(X.dtype)
-                out[rows] += block + (self.center * self.scale + self.offset).astype(X.dtype)
-        return out
-
-    def blend(self, alpha: float) -> Affine:
-        """Return ``(1 - alpha) * identity + alpha * self``."""
-        scale = None if self.scale is None else 1 + alpha * (self.scale - 1)
-        return Affine(self.center, self.down, alpha * self.up, alpha * self.offset, scale)
-
-
-class _Transform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Check the input of fit and transform in one way for all corrections."""
 
+    __metadata_request__transform: ClassVar[dict[str, Any]] = {"copy": UNUSED, "out": UNUSED}
     domain_aware: ClassVar[bool]
+    n_features_in_: int
 
     def _fit_input(
-        self, X: ArrayLike, domain: ArrayLike | None, extra: str = ""
+        self,
+        X: ArrayLike,
+        domain: ArrayLike | None,
+        extra: str = "",
+        *,
+        first: bool = True,
+        at_least: int = 2,
     ) -> tuple[_Floats, NDArray[Any], NDArray[np.intp]]:
         """Return X, the domains and the code of each clip, all checked."""
         if domain is None:
@@ -105,21 +43,29 @@ class _Transform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"{type(self).__name__}().fit(X, domain=domain{extra}), one dataset name a clip "
                 "(in a Pipeline: pipeline.fit(X, y, <step>__domain=domain))"
             )
-        self._name_features(X, reset=True)
-        X = check_features(X)
+        X = self._fit_features(X, first=first, at_least=at_least)
+        domains, codes = check_categories(domain, "domain", len(X), at_least=at_least)
+        self.domains_ = domains
+        return X, domains, codes
+
+    def _fit_features(self, X: ArrayLike, *, first: bool = True, at_least: int = 2) -> _Floats:
+        self._name_features(X, reset=first)
+        X = check_features(X, n_features=None if first else self.n_features_in_)
         self.n_features_in_ = X.shape[1]
         check_alpha(getattr(self, "alpha", 1.0))
-        domains, codes = check_categories(domain, "domain", len(X), at_least=2)
-        if not (X != X[0]).any():
+        if first:
+            self.__dict__.pop("moments_", None)
+        if at_least > 1 and not (X != X[0]).any():
             raise DataError(
                 f"all {len(X)} clips have the same vector; there is nothing to correct, "
                 "check how the embedding was computed"
             )
-        self.domains_ = domains
-        return X, domains, codes
+        return X
 
-    def _transform_input(self, X: ArrayLike) -> _Floats:
+    def _transform_input(self, X: Any) -> Any:
         check_is_fitted(self)
+        if array_namespace(X) is not np:
+            return check_foreign(X, self.n_features_in_)
         if hasattr(X, "columns"):
             self._name_features(X, reset=False)
         return check_features(X, n_features=self.n_features_in_)
@@ -133,26 +79,40 @@ class _Transform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise DataError(f"{text} Use vectors of the same embedding as in fit.") from error
 
 
-class DomainFreeTransform(_Transform):
+class DomainFreeTransform(BaseTransform):
     """Base of corrections that need the domain in fit only."""
 
-    __metadata_request__fit: ClassVar[dict[str, bool]] = {"domain": True}
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True}
     domain_aware = False
     affine_: Affine
 
-    def transform(self, X: ArrayLike) -> _Floats:
+    def transform(self, X: Any, *, copy: bool = True, out: _Floats | None = None) -> Any:
         """Return the corrected vectors.
 
         Parameters
         ----------
         X : array_like [shape=(n, d)]
+            An array of torch, CuPy or another library of the Python array API
+            standard stays on its device.
+        copy : bool
+            False writes into X, if X is a float array of numpy.
+        out : np.ndarray [shape=(n, d)], optional
+            Where to write; of the dtype of the result.
 
         Returns
         -------
-        np.ndarray [shape=(n, d)]
+        array [shape=(n, d)]
             float32 if X is float32, else float64.
+
+        Raises
+        ------
+        DataError
+            If X has another width than in fit, or holds NaN or Inf.
+        ParameterError
+            If the result does not fit into ``out``.
         """
-        return self.to_affine()(self._transform_input(X))
+        checked = self._transform_input(X)
+        return self.to_affine()(checked, _destination(checked, copy, out))
 
     def to_affine(self) -> Affine:
         """Return the fitted correction as an `Affine` map, ``alpha`` included."""
@@ -160,11 +120,11 @@ class DomainFreeTransform(_Transform):
         return self.affine_.blend(check_alpha(getattr(self, "alpha", 1.0)))
 
 
-class DomainAwareTransform(_Transform):
+class DomainAwareTransform(BaseTransform):
     """Base of corrections that need the domain in fit and in transform."""
 
-    __metadata_request__fit: ClassVar[dict[str, bool]] = {"domain": True}
-    __metadata_request__transform: ClassVar[dict[str, bool]] = {"domain": True}
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True}
+    __metadata_request__transform: ClassVar[dict[str, Any]] = {"domain": True}
     domain_aware = True
     affines_: dict[str, Affine]
     global_: Affine
@@ -188,40 +148,60 @@ class DomainAwareTransform(_Transform):
         """
         return self.fit(X, y, domain=domain, **fit_params).transform(X, domain=domain)
 
-    def transform(self, X: ArrayLike, *, domain: ArrayLike | None = None) -> _Floats:
+    def transform(
+        self,
+        X: Any,
+        *,
+        domain: ArrayLike | None = None,
+        copy: bool = True,
+        out: _Floats | None = None,
+    ) -> Any:
         """Return the corrected vectors.
 
         Parameters
         ----------
         X : array_like [shape=(n, d)]
+            An array of torch, CuPy or another library of the Python array API
+            standard stays on its device.
         domain : array_like [shape=(n,)]
             The dataset of each clip, as in ``fit``.
+        copy : bool
+            False writes into X, if X is a float array of numpy.
+        out : np.ndarray [shape=(n, d)], optional
+            Where to write; of the dtype of the result.
 
         Returns
         -------
-        np.ndarray [shape=(n, d)]
+        array [shape=(n, d)]
             float32 if X is float32, else float64.
 
         Raises
         ------
         ParameterError
-            If the domain is missing.
+            If the domain is missing, or the result does not fit into ``out``.
         DataError
             If a domain was not seen in fit and ``unseen="raise"``.
         """
-        X = self._transform_input(X)
+        checked = self._transform_input(X)
         if domain is None:
             raise ParameterError(
                 f"{type(self).__name__}.transform was called without domain, which it needs: call "
                 "transform(X, domain=domain); a correction that does not need it is LEACE"
             )
-        affines = self.to_affine()
-        domains, codes = check_categories(domain, "domain", len(X))
-        out = np.empty_like(X)
-        for code, name in enumerate(map(str, domains.tolist())):
+        known = self.to_affine()
+        domains, codes = check_categories(domain, "domain", len(checked))
+        names = [str(name) for name in domains.tolist()]
+        affines = [known[name] if name in known else self._unseen(name) for name in names]
+        if array_namespace(checked) is not np:
+            order = np.argsort(codes, kind="stable")
+            parts = [a(checked[np.flatnonzero(codes == k)]) for k, a in enumerate(affines)]
+            return concatenate(parts, checked)[np.argsort(order)]
+        out = _destination(checked, copy, out)
+        result = np.empty_like(checked) if out is None else out
+        for code, affine in enumerate(affines):
             rows = codes == code
-            out[rows] = (affines[name] if name in affines else self._unseen(name))(X[rows])
-        return out
+            result[rows] = affine(checked[rows])
+        return result
 
     def to_affine(self) -> dict[str, Affine]:
         """Return one `Affine` map for each domain, by its name, ``alpha`` included.
@@ -233,7 +213,7 @@ class DomainAwareTransform(_Transform):
         return {name: affine.blend(alpha) for name, affine in self.affines_.items()}
 
     def _unseen(self, name: object) -> Affine:
-        rule = check_choice(self.unseen, "unseen", ("raise", "identity", "global"))
+        rule = check_choice(self.unseen, "unseen", _UNSEEN)
         if rule == "raise":
             raise DataError(
                 f"domain {name!r} was not seen in fit, which saw {self.domains_.tolist()}; fit "
@@ -243,6 +223,23 @@ class DomainAwareTransform(_Transform):
         return self.global_.blend(alpha if rule == "global" else 0.0)
 
 
-def domain_moments(X: _Floats, codes: NDArray[np.intp], **cells: NDArray[np.intp]) -> Moments:
-    """Return float64 moments by domain code (and further columns)."""
-    return Moments(dtype=np.float64).update(X, domain=codes, **cells)
+def _destination(X: Any, copy: bool, out: Any) -> Any:
+    """Return the array to write into, or None for a new one."""
+    if out is None:
+        if copy or array_namespace(X) is not np:
+            return None
+        if not X.flags.writeable:
+            raise ParameterError(
+                "copy=False would write into X, which is write-protected; leave copy out, or give "
+                "an array as out="
+            )
+        return X
+    if array_namespace(X) is not np or not isinstance(out, np.ndarray):
+        kinds = f"{type(X).__name__} with out of type {type(out).__name__}"
+        raise ParameterError(f"X is {kinds}; out= works for numpy arrays only, leave it out")
+    if out.shape != X.shape or out.dtype != X.dtype or not out.flags.writeable:
+        raise ParameterError(
+            f"out has shape {out.shape} and dtype {out.dtype}; give a writable array of shape "
+            f"{X.shape} and dtype {X.dtype}"
+        )
+    return out

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biasaudio._validation import check_categories, check_choice
-from biasaudio.errors import DataError
-from biasaudio.transforms._base import Affine, DomainAwareTransform
+from biasaudio._validation import check_choice
+from biasaudio.moments import Moments
+from biasaudio.transforms._affine import Affine
+from biasaudio.transforms._base import DomainAwareTransform
+from biasaudio.transforms._streaming import StreamingFit
+from biasaudio.transforms._weights import clip_weights
 
 __all__ = ["DomainCentering", "DomainStandardizer"]
 
@@ -17,10 +20,11 @@ _Array = NDArray[np.float64]
 _UNSEEN = ("raise", "identity", "global")
 
 
-class _PerDomain(DomainAwareTransform):
+class _PerDomain(StreamingFit, DomainAwareTransform):
     """Fit means and scales, equal for all domains after the transform."""
 
-    _scales: bool
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True, "balance": True}
+    _scatter = "diagonal"
 
     def __init__(self, *, unseen: str = "raise", alpha: float = 1.0) -> None:
         self.unseen = unseen
@@ -33,6 +37,7 @@ class _PerDomain(DomainAwareTransform):
         *,
         domain: ArrayLike | None = None,
         balance: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Any:
         """Find the statistics of each domain.
 
@@ -46,6 +51,8 @@ class _PerDomain(DomainAwareTransform):
             A class for each clip.  A domain's mean is then the mean of its
             class means over the classes that every domain has, so that a
             different class mix is not mistaken for a difference of domains.
+        sample_weight : array_like [shape=(n,)], optional
+            What each clip counts for; default 1.
 
         Returns
         -------
@@ -59,61 +66,30 @@ class _PerDomain(DomainAwareTransform):
             If there is one domain only, X is not usable, or no class is in
             every domain.
         """
-        check_choice(self.unseen, "unseen", _UNSEEN)
         X, domains, codes = self._fit_input(X, domain, extra=", balance=classes")
-        weights = _clip_weights(codes, len(domains), balance)
-        means, variances = zip(*(_weighted(X, weights * (codes == k)) for k in range(len(domains))))
-        target_mean = np.mean(means, axis=0)
-        target_variance = np.mean(variances, axis=0)
-        # For a clip of no known domain: the clips of all domains taken as one.
-        pooled = target_variance + np.var(means, axis=0)
-        make = self._affine
-        self.means_ = np.stack(means)
-        self.affines_ = {
-            str(name): make(mean, variance, target_mean, target_variance)
-            for name, mean, variance in zip(domains.tolist(), means, variances)
-        }
-        self.global_ = make(target_mean, pooled, target_mean, target_variance)
+        weights = clip_weights(codes, len(domains), balance, sample_weight)
+        moments = Moments(dtype=np.float64, scatter="diagonal")
+        self._solve(moments.update(X, sample_weight=weights, domain=domains[codes]))
         return self
 
+    def _solve(self, moments: Moments) -> None:
+        check_choice(self.unseen, "unseen", _UNSEEN)
+        cells = moments.by("domain")
+        means = np.stack([cell.mean for cell in cells.values()])
+        variances = np.stack([cell.variance for cell in cells.values()])
+        mean, variance = means.mean(axis=0), variances.mean(axis=0)
+        # For a clip of no known domain: the clips of all domains taken as one.
+        pooled = variance + np.var(means, axis=0)
+        self.means_ = means
+        self.affines_ = {
+            str(name): self._affine(cell.mean, cell.variance, mean, variance)
+            for name, cell in cells.items()
+        }
+        self.global_ = self._affine(mean, pooled, mean, variance)
+
     def _affine(self, mean: _Array, variance: _Array, to: _Array, to_variance: _Array) -> Affine:
-        d = len(mean)
-        none = np.zeros((d, 0)), np.zeros((0, d))
-        if not self._scales:
-            return Affine(np.zeros(d), *none, to - mean)
-        # A feature that is constant in a domain (up to rounding) has no scale to match.
-        floor = 1e-10 * (to_variance + to**2) + np.finfo(float).tiny
-        flat = (variance <= floor) | (to_variance <= floor)
-        ratio = np.sqrt(to_variance / np.where(flat, 1, variance))
-        scale = np.where(flat, 1.0, ratio)
-        return Affine(mean, *none, to - mean * scale, scale)
-
-
-def _clip_weights(codes: NDArray[np.intp], k: int, balance: ArrayLike | None) -> _Array:
-    """Return weights that give every shared class the same share in a domain."""
-    if balance is None:
-        return np.ones(len(codes))
-    classes, class_codes = check_categories(balance, "balance", len(codes))
-    counts = np.zeros((k, len(classes)))
-    np.add.at(counts, (codes, class_codes), 1)
-    shared = (counts > 0).all(axis=0)
-    if not shared.any():
-        raise DataError(
-            "no class of balance has clips in every domain, so the domains cannot be compared at "
-            "equal class mix; leave balance out or give classes that the domains share"
-        )
-    with np.errstate(divide="ignore"):
-        weights = np.where(shared, 1 / counts, 0.0)
-    result: _Array = weights[codes, class_codes]
-    return result
-
-
-def _weighted(X: NDArray[np.floating[Any]], weights: _Array) -> tuple[_Array, _Array]:
-    """Return the weighted mean and variance of the clips with weight, in float64."""
-    rows = weights > 0
-    X, weights = X[rows], weights[rows] / weights.sum()
-    mean = weights @ X.astype(np.float64)
-    return mean, weights @ np.square(X - mean)
+        """Return the map that moves one mean and variance to another."""
+        raise NotImplementedError
 
 
 class DomainCentering(_PerDomain):
@@ -152,7 +128,8 @@ class DomainCentering(_PerDomain):
     [5.0, 7.0, 5.0, 7.0]
     """
 
-    _scales = False
+    def _affine(self, mean: _Array, variance: _Array, to: _Array, to_variance: _Array) -> Affine:
+        return Affine(mean, *_nothing(len(mean)), to - mean)
 
 
 class DomainStandardizer(_PerDomain):
@@ -193,4 +170,15 @@ class DomainStandardizer(_PerDomain):
     [4.0, 6.0, 4.0, 6.0]
     """
 
-    _scales = True
+    def _affine(self, mean: _Array, variance: _Array, to: _Array, to_variance: _Array) -> Affine:
+        # A feature that is constant in a domain (up to rounding) has no scale to match.
+        floor = 1e-10 * (to_variance + to**2) + np.finfo(float).tiny
+        flat = (variance <= floor) | (to_variance <= floor)
+        ratio = np.sqrt(to_variance / np.where(flat, 1, variance))
+        gain = np.where(flat, 0.0, ratio - 1)
+        return Affine(mean, *_nothing(len(mean)), to - mean, gain)
+
+
+def _nothing(d: int) -> tuple[_Array, _Array]:
+    """Return the factors of a map that reads no direction."""
+    return np.zeros((d, 0)), np.zeros((0, d))

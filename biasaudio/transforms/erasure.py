@@ -1,30 +1,151 @@
-"""Erasure: the domain means are equal afterwards, on the clips that were fitted."""
+"""Erasure: no linear trace is left, on the clips that were fitted."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, cho_solve, pinvh
+from scipy.linalg import pinvh
 
-from biasaudio.transforms._base import Affine, DomainFreeTransform, domain_moments
-from biasaudio.transforms._directions import orthogonal, project_out
-from biasaudio.transforms._shrinkage import check_shrinkage, shrunk_covariance
+from biasaudio.errors import BiasAudioWarning, ParameterError
+from biasaudio.moments import Moments
+from biasaudio.transforms._affine import Affine
+from biasaudio.transforms._base import DomainFreeTransform
+from biasaudio.transforms._concepts import Concepts, from_clips, from_means, read_columns
+from biasaudio.transforms._directions import domain_groups, project_out
+from biasaudio.transforms._shrinkage import (
+    Group,
+    ShrunkCovariance,
+    check_shrinkage,
+    shrunk_covariance,
+)
+from biasaudio.transforms._streaming import StreamingFit
+from biasaudio.transforms._weights import clip_weights
 
 __all__ = ["LEACE", "MeanProjection"]
 
+_Array = NDArray[np.float64]
+_Floats = NDArray[np.floating[Any]]
 
-class LEACE(DomainFreeTransform):
+
+class _Eraser(StreamingFit, DomainFreeTransform):
+    """Gather the covariances of x with what is erased, and with what is kept."""
+
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {
+        "domain": True,
+        "nuisance": True,
+        "preserve": True,
+        "balance": True,
+    }
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        *,
+        domain: ArrayLike | None = None,
+        nuisance: ArrayLike | None = None,
+        preserve: ArrayLike | None = None,
+        balance: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Any:
+        """Find what to read and what to remove.
+
+        Parameters
+        ----------
+        X : array_like [shape=(n, d)]
+        y : ignored
+        domain : array_like of str or int [shape=(n,)], optional
+            Two or more datasets, or any other categories to be erased, such
+            as a genre, a device or a decade.
+        nuisance : array_like of float [shape=(n,) or (n, m)], optional
+            Continuous quantities to be erased, such as the level, the
+            signal-to-noise ratio or the year.  Domain, nuisance or both.
+        preserve : array_like [shape=(n,) or (n, m)], optional
+            Labels whose linear information must survive: categories, or
+            columns of 0 and 1.  What they explain of the domain is not
+            erased, and the covariance of x with them stays as it was.
+        balance : array_like of str or int [shape=(n,)], optional
+            A class for each clip.  Domains are then compared at equal class
+            mix, over the classes that all have.
+        sample_weight : array_like [shape=(n,)], optional
+            What each clip counts for; default 1.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ParameterError
+            If there is neither domain nor nuisance, or a parameter is not
+            allowed.
+        DataError
+            If there is one domain only, or an array is not usable.
+        """
+        self._check_parameters()
+        columns = []
+        if domain is None and nuisance is not None:
+            X = self._fit_features(X)
+            codes = np.zeros(len(X), dtype=np.intp)
+            self.domains_ = np.array([])
+        else:
+            X, domains, codes = self._fit_input(X, domain)
+            columns.append(np.eye(len(domains))[codes])
+        if balance is not None and domain is None:
+            raise ParameterError("balance was given without domain; give both, or leave it out")
+        weights = clip_weights(codes, int(codes.max()) + 1, balance, sample_weight)
+        if nuisance is not None:
+            columns.append(read_columns(nuisance, "nuisance", len(X), categories=False))
+        kept = np.zeros((len(X), 0))
+        if preserve is not None:
+            kept = read_columns(preserve, "preserve", len(X), categories=True)
+        concepts = from_clips(X, np.concatenate(columns, axis=1), kept, weights)
+        if not concepts.erased.shape[1]:
+            warnings.warn(
+                "nothing is erased: x does not vary with the domain or nuisance, given what is "
+                "preserved; check that preserve does not name the domain itself",
+                BiasAudioWarning,
+                stacklevel=2,
+            )
+        self._finish(concepts, lambda: self._covariance(X, weights))
+        return self
+
+    def _solve(self, moments: Moments) -> None:
+        cells = moments.by("domain").values()
+        means = np.stack([cell.mean for cell in cells])
+        concepts = from_means(means, np.array([cell.n for cell in cells]))
+        self._finish(concepts, lambda: self._streamed_covariance(moments))
+
+    def _check_parameters(self) -> None:
+        """Refuse what is not allowed, before anything is computed."""
+
+    def _finish(self, concepts: Concepts, covariance: Callable[[], Any]) -> None:
+        """Set the affine map, given how to get the covariance of x."""
+        raise NotImplementedError
+
+    def _covariance(self, X: _Floats, weights: _Array | None) -> Any:
+        raise NotImplementedError
+
+    def _streamed_covariance(self, moments: Moments) -> Any:
+        raise NotImplementedError
+
+
+class LEACE(_Eraser):
     """Erase all linear domain information with the smallest change.
 
     Domain-free at transform: needs ``domain`` in ``fit`` only.
 
     Parameters
     ----------
-    shrinkage : float in [0, 1] or "auto", default "auto"
-        The weight of the shrinkage of the covariance, which decides along
-        which direction the domain is read; "auto" is Ledoit-Wolf.  The
-        erasure of the fitted clips is exact for every value; with fewer clips
-        than dimensions, shrinkage decides how well it holds on new ones.
+    shrinkage : float in [0, 1], "auto" or "oas", default "auto"
+        Of the covariance that decides along which direction the domain is
+        read; "auto" is Ledoit-Wolf.  On the fitted clips the erasure is exact
+        for every value; with fewer clips than dimensions it decides how well
+        that holds on new ones.  ``partial_fit`` needs "oas" or a number.
     alpha : float in [0, 1], default 1
         The share of the change that is applied.
 
@@ -32,7 +153,7 @@ class LEACE(DomainFreeTransform):
     ----------
     domains_ : np.ndarray [shape=(k,)]
     affine_ : Affine
-        Rank k - 1 for k domains.
+        Rank k - 1 for k domains, and one more for each nuisance.
     n_features_in_ : int
 
     See Also
@@ -44,13 +165,23 @@ class LEACE(DomainFreeTransform):
     -----
     Of all affine maps after which the covariance of x with the domain is
     zero, LEACE changes x least in the mean square.  With the covariance ``S``
-    of x, and the covariance ``C`` of x with the one-hot domain,
+    of x, and the covariance ``C`` of x with the one-hot domain and the
+    nuisances,
 
         x -> x - C (C' S^-1 C)^+ C' S^-1 (x - m).
 
     For two domains, C is along the mean difference and ``S^-1 C`` along the
     LDA direction: the domain is *read* where LDA reads it, and the mean
     difference is what is *removed* for it.
+
+    With ``preserve``, C is the partial covariance given the preserved columns
+    y, and the change is the smallest that maps C to zero and leaves ``K =
+    cov(x, y)`` as it is: with ``A = [C, K]`` and ``B = [C, 0]``,
+
+        x -> x - B (A' S^-1 A)^+ A' S^-1 (x - m).
+
+    A probe for the domain that is also given y then finds nothing in x.  The
+    domain stays readable as far as y tells it.
 
     What is not claimed: that no information is left.  Differences of
     covariance or shape stay, and on new clips so does the estimate's error.
@@ -75,41 +206,34 @@ class LEACE(DomainFreeTransform):
         self.shrinkage = shrinkage
         self.alpha = alpha
 
-    def fit(self, X: ArrayLike, y: object = None, *, domain: ArrayLike | None = None) -> LEACE:
-        """Find what to read and what to remove.
-
-        Parameters
-        ----------
-        X : array_like [shape=(n, d)]
-        y : ignored
-        domain : array_like of str or int [shape=(n,)]
-            Two or more datasets.
-
-        Returns
-        -------
-        LEACE
-
-        Raises
-        ------
-        ParameterError
-            If the domain is missing or a parameter is not allowed.
-        DataError
-            If there is one domain only, or X is not usable.
-        """
+    def _check_parameters(self) -> None:
         check_shrinkage(self.shrinkage)
-        X, _, codes = self._fit_input(X, domain)
-        moments = domain_moments(X, codes)
-        total, cells = moments.total(), moments.by("domain")
-        C = np.stack([c.n / total.n * (c.mean - total.mean) for c in cells.values()], axis=1)
-        S = shrunk_covariance(X, total, self.shrinkage)
+
+    def _covariance(self, X: _Floats, weights: _Array | None) -> ShrunkCovariance:
+        everything = domain_groups(X, np.zeros(len(X), dtype=np.intp), weights)
+        return shrunk_covariance(everything, self.shrinkage)
+
+    def _streamed_covariance(self, moments: Moments) -> ShrunkCovariance:
+        return shrunk_covariance([Group(moments.total())], self.shrinkage)
+
+    def _finish(self, concepts: Concepts, covariance: Callable[[], Any]) -> None:
+        """Set the affine map."""
+        C = concepts.erased
+        A = np.c_[C, concepts.preserved]
         # The pseudo-inverse keeps the erasure exact where S is singular: C lies in its range.
-        read = _solve(S, C)
-        down = read @ pinvh(C.T @ read)
-        self.affine_ = Affine(total.mean, down, -C.T, np.zeros(len(C)))
-        return self
+        read = covariance().solve(A, pseudo=True)
+        down = (read @ pinvh(A.T @ read))[:, : C.shape[1]]
+        if np.abs(C.T @ down - np.eye(C.shape[1])).max(initial=0.0) > 1e-6:
+            warnings.warn(
+                "what is to be erased and what is to be preserved lie along the same directions, "
+                "so neither is done fully; preserve fewer columns",
+                BiasAudioWarning,
+                stacklevel=3,
+            )
+        self.affine_ = Affine(concepts.mean, down, -C.T, np.zeros(len(C)))
 
 
-class MeanProjection(DomainFreeTransform):
+class MeanProjection(_Eraser):
     """Project out the differences between the domain means, orthogonally.
 
     Domain-free at transform: needs ``domain`` in ``fit`` only.
@@ -122,8 +246,9 @@ class MeanProjection(DomainFreeTransform):
     Attributes
     ----------
     domains_ : np.ndarray [shape=(k,)]
-    directions_ : np.ndarray [shape=(k - 1, d)]
-        Orthonormal; what is projected out.
+    directions_ : np.ndarray [shape=(r, d)]
+        Orthonormal; what is projected out: k - 1 for k domains, and one more
+        for each nuisance.
     affine_ : Affine
     n_features_in_ : int
 
@@ -133,10 +258,16 @@ class MeanProjection(DomainFreeTransform):
 
     Notes
     -----
-    With ``V`` an orthonormal basis of the span of ``m_j - m_0``, ``x -> x (I
-    - V'V)``.  Afterwards the domain means of the fitted clips are equal, so
-    no linear classifier fitted on them beats a constant; on new clips the
-    estimate's error remains.  It also deletes whatever else lies along V.
+    With ``V`` an orthonormal basis of the span of ``m_j - m_0`` and of the
+    covariances with the nuisances, ``x -> x (I - V'V)``.  Afterwards the
+    domain means of the fitted clips are equal, so no linear classifier fitted
+    on them beats a constant; on new clips the estimate's error remains.  It
+    also deletes whatever else lies along V.
+
+    With ``preserve``, V spans the partial covariances given the preserved
+    columns y, less their part along ``cov(x, y)``, which therefore stays as
+    it is.  What is along both is kept, so more of the domain is left than
+    after `LEACE`, whose projection is oblique.
 
     Examples
     --------
@@ -149,43 +280,21 @@ class MeanProjection(DomainFreeTransform):
     True
     """
 
+    _scatter = "diagonal"
+
     def __init__(self, *, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
-    def fit(
-        self, X: ArrayLike, y: object = None, *, domain: ArrayLike | None = None
-    ) -> MeanProjection:
-        """Find the span of the mean differences.
+    def _covariance(self, X: _Floats, weights: _Array | None) -> None:
+        """Return nothing: this projection does not depend on it."""
 
-        Parameters
-        ----------
-        X : array_like [shape=(n, d)]
-        y : ignored
-        domain : array_like of str or int [shape=(n,)]
-            Two or more datasets.
+    def _streamed_covariance(self, moments: Moments) -> None:
+        """Return nothing: this projection does not depend on it."""
 
-        Returns
-        -------
-        MeanProjection
-
-        Raises
-        ------
-        ParameterError
-            If the domain is missing or a parameter is not allowed.
-        DataError
-            If there is one domain only, or X is not usable.
-        """
-        X, domains, codes = self._fit_input(X, domain)
-        means = np.stack([X[codes == k].mean(axis=0, dtype=float) for k in range(len(domains))])
-        self.directions_ = orthogonal(means[1:] - means[0])
-        self.affine_ = project_out(self.directions_)
-        return self
-
-
-def _solve(S: NDArray[np.float64], C: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``S^+ C`` for a positive semi-definite S."""
-    try:
-        solved: NDArray[np.float64] = cho_solve(cho_factor(S), C)
-    except np.linalg.LinAlgError:
-        solved = pinvh(S) @ C
-    return solved
+    def _finish(self, concepts: Concepts, covariance: Callable[[], Any]) -> None:
+        """Set the directions and the affine map."""
+        kept = concepts.preserved
+        left = concepts.erased - kept @ (kept.T @ concepts.erased)
+        basis, sizes, _ = np.linalg.svd(left, full_matrices=False)
+        self.directions_ = basis[:, sizes > 1e-8].T
+        self.affine_ = project_out(self.directions_, concepts.mean)

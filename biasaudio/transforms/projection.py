@@ -10,18 +10,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._validation import check_categories, check_choice, name_some
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
+from biasaudio.moments import Moments
 from biasaudio.transforms._base import DomainFreeTransform
-from biasaudio.transforms._directions import discriminants, orthogonal, project_out
-from biasaudio.transforms._shrinkage import check_shrinkage
+from biasaudio.transforms._directions import (
+    SMALLEST_CELL,
+    discriminants,
+    domain_groups,
+    orthogonal,
+    project_out,
+    warn_small,
+)
+from biasaudio.transforms._shrinkage import VARIANCE_FLOOR, Group, check_shrinkage
+from biasaudio.transforms._streaming import StreamingFit
+from biasaudio.transforms._weights import clip_weights
 
-__all__ = ["SMALLEST_CELL", "LDAProjection", "MultiLDAProjection"]
+__all__ = ["LDAProjection", "MultiLDAProjection"]
 
 _Array = NDArray[np.float64]
-# Two clips span one line, which Ledoit-Wolf does not shrink: their covariance is singular.
-SMALLEST_CELL = 3
 
 
-class LDAProjection(DomainFreeTransform):
+class LDAProjection(StreamingFit, DomainFreeTransform):
     """Project out the direction that best tells the domains apart.
 
     Domain-free at transform: needs ``domain`` in ``fit`` only.  This is the
@@ -31,8 +39,9 @@ class LDAProjection(DomainFreeTransform):
 
     Parameters
     ----------
-    shrinkage : float in [0, 1] or "auto", default "auto"
-        "auto" is the Ledoit-Wolf weight in each domain.
+    shrinkage : float in [0, 1], "auto" or "oas", default "auto"
+        "auto" is the Ledoit-Wolf weight in each domain; ``partial_fit`` needs
+        "oas" or a number.
     alpha : float in [0, 1], default 1
         The share of the change that is applied.
 
@@ -57,7 +66,8 @@ class LDAProjection(DomainFreeTransform):
         x -> x (I - v v').
 
     The direction equals that of scikit-learn's
-    ``LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")``.  What is
+    ``LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")``; with
+    fewer clips than dimensions it is found in n x n, never in d x d.  What is
     not claimed: that the projected means are equal.  They still differ by the
     part of ``m_1 - m_0`` that is orthogonal to v.
 
@@ -75,12 +85,20 @@ class LDAProjection(DomainFreeTransform):
     ((200, 8), (1, 8))
     """
 
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True, "balance": True}
+
     def __init__(self, *, shrinkage: float | str = "auto", alpha: float = 1.0) -> None:
         self.shrinkage = shrinkage
         self.alpha = alpha
 
     def fit(
-        self, X: ArrayLike, y: object = None, *, domain: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: object = None,
+        *,
+        domain: ArrayLike | None = None,
+        balance: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> LDAProjection:
         """Find the direction.
 
@@ -90,6 +108,11 @@ class LDAProjection(DomainFreeTransform):
         y : ignored
         domain : array_like of str or int [shape=(n,)]
             Two or more datasets.
+        balance : array_like of str or int [shape=(n,)], optional
+            A class for each clip.  Domains are then compared at equal class
+            mix, over the classes that all have.
+        sample_weight : array_like [shape=(n,)], optional
+            What each clip counts for; default 1.
 
         Returns
         -------
@@ -103,10 +126,20 @@ class LDAProjection(DomainFreeTransform):
             If there is one domain only, or X is not usable.
         """
         check_shrinkage(self.shrinkage)
-        X, _, codes = self._fit_input(X, domain)
-        self.directions_ = orthogonal(discriminants(X, codes, self.shrinkage))
-        self.affine_ = project_out(self.directions_)
+        X, domains, codes = self._fit_input(X, domain)
+        weights = clip_weights(codes, len(domains), balance, sample_weight)
+        self._set(domain_groups(X, codes, weights))
         return self
+
+    def _solve(self, moments: Moments) -> None:
+        check_shrinkage(self.shrinkage)
+        self._set([Group(cell) for cell in moments.by("domain").values()])
+
+    def _set(self, groups: list[Group]) -> None:
+        warn_small(self.domains_, groups)
+        self.directions_ = orthogonal(discriminants(groups, self.shrinkage))
+        means = [group.cell.mean for group in groups]
+        self.affine_ = project_out(self.directions_, np.mean(means, axis=0))
 
 
 class MultiLDAProjection(DomainFreeTransform):
@@ -116,11 +149,12 @@ class MultiLDAProjection(DomainFreeTransform):
 
     Parameters
     ----------
-    shrinkage : float in [0, 1] or "auto", default "auto"
+    shrinkage : float in [0, 1], "auto" or "oas", default "auto"
         As in `LDAProjection`.
     compat : {None, "wang2023"}
         None leaves a genre out, with a warning, where a domain has fewer than
-        3 clips of it, and gives every genre's direction length one.
+        3 clips of it, lifts features that hardly vary, and gives every
+        genre's direction length one.
         "wang2023" does what the published code does: the directions keep
         their length, and where a domain has no clip of a genre it takes the
         direction of a one-class LDA, ``Sw^-1 m`` (with a warning), although
@@ -162,7 +196,7 @@ class MultiLDAProjection(DomainFreeTransform):
     (4, 8)
     """
 
-    __metadata_request__fit: ClassVar[dict[str, bool]] = {"domain": True, "genre": True}
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True, "genre": True}
 
     def __init__(
         self,
@@ -182,6 +216,7 @@ class MultiLDAProjection(DomainFreeTransform):
         *,
         domain: ArrayLike | None = None,
         genre: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> MultiLDAProjection:
         """Find one direction for each genre.
 
@@ -191,6 +226,8 @@ class MultiLDAProjection(DomainFreeTransform):
         y : ignored
         domain, genre : array_like of str or int [shape=(n,)]
             An empty genre is not known; these clips are not fitted on.
+        sample_weight : array_like [shape=(n,)], optional
+            What each clip counts for; default 1.
 
         Returns
         -------
@@ -212,6 +249,8 @@ class MultiLDAProjection(DomainFreeTransform):
                 "fit(X, domain=domain, genre=genre), or use LDAProjection where genres are unknown"
             )
         genres, genre_codes = check_categories(genre, "genre", len(X))
+        weights = clip_weights(codes, len(domains), None, sample_weight)
+        floor = 0.0 if compat else VARIANCE_FLOOR
         self.genres_: tuple[Any, ...] = ()
         rows: list[_Array] = []
         for code, name in enumerate(genres.tolist()):
@@ -224,8 +263,9 @@ class MultiLDAProjection(DomainFreeTransform):
                 continue
             if counts.min() == 0:
                 self._warn(name, domains, counts, "gets a one-class direction (compat='wang2023')")
-            _, present = np.unique(codes[here], return_inverse=True)
-            found = discriminants(X[here], present, self.shrinkage)
+            part = None if weights is None else weights[here]
+            groups = domain_groups(X[here], codes[here], part)
+            found = discriminants(groups, self.shrinkage, floor=floor)
             rows.append(found if compat else found / np.linalg.norm(found, axis=1, keepdims=True))
             self.genres_ += (name,)
         if len(rows) < 2 and not compat:
@@ -234,7 +274,7 @@ class MultiLDAProjection(DomainFreeTransform):
                 f"only {len(rows)} of {name_some(genres, 9)} has them; use LDAProjection ('lda')"
             )
         self.directions_ = orthogonal(np.concatenate([np.zeros((0, X.shape[1])), *rows]))
-        self.affine_ = project_out(self.directions_)
+        self.affine_ = project_out(self.directions_, X.mean(axis=0, dtype=np.float64))
         return self
 
     @staticmethod

@@ -1,0 +1,147 @@
+"""What is to be erased, as covariances of the features with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from biasaudio._validation import check_categories
+from biasaudio.errors import DataError
+
+__all__ = ["Concepts", "from_clips", "from_means", "read_columns"]
+
+_Array = NDArray[np.float64]
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """Hold the covariances of x with what is erased and with what is kept.
+
+    Attributes
+    ----------
+    mean : np.ndarray [shape=(d,)]
+    erased : np.ndarray [shape=(d, r)]
+        An orthonormal basis of the covariances with the domain and the
+        continuous nuisances, given the preserved columns.
+    preserved : np.ndarray [shape=(d, m)]
+        An orthonormal basis of the covariances with the preserved columns.
+    """
+
+    mean: _Array
+    erased: _Array
+    preserved: _Array
+
+
+def from_means(means: _Array, weights: _Array) -> Concepts:
+    """Return the concepts of domains alone, from their means [shape=(k, d)]."""
+    mean = weights @ means / weights.sum()
+    return Concepts(mean, _basis((means - mean).T), np.zeros((len(mean), 0)))
+
+
+def from_clips(
+    X: NDArray[np.floating[Any]], Z: _Array, preserve: _Array, weights: _Array | None
+) -> Concepts:
+    """Return the concepts of the columns Z given the columns ``preserve``.
+
+    Parameters
+    ----------
+    X : np.ndarray [shape=(n, d)]
+    Z : np.ndarray [shape=(n, k)]
+        One-hot domains, continuous nuisances.
+    preserve : np.ndarray [shape=(n, m)]
+        May have no column.
+    weights : np.ndarray [shape=(n,)], optional
+
+    Returns
+    -------
+    Concepts
+
+    Notes
+    -----
+    Z is replaced by what a least-squares fit on ``preserve`` leaves of it
+    (Frisch, Waugh, Lovell), so that a covariance with it is the partial one.
+    """
+    w = np.ones(len(X)) if weights is None else weights
+    w = w / w.sum()
+    Z, kept = _standardised(Z, w), _standardised(preserve, w)
+    if kept.shape[1]:
+        root = np.sqrt(w)[:, None]
+        fitted = np.linalg.lstsq(root * kept, root * Z, rcond=None)[0]
+        left = Z - kept @ fitted
+        # What the preserved columns tell exactly leaves rounding, not a concept.
+        Z = np.where(np.sqrt(w @ left**2) > 1e-6, left, 0.0)
+    mean = np.zeros(X.shape[1])
+    for start in range(0, len(X), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        mean += w[rows] @ X[rows].astype(np.float64)
+    columns = w[:, None] * np.c_[Z, kept]
+    products = np.zeros((X.shape[1], columns.shape[1]))
+    for start in range(0, len(X), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        products += (X[rows] - mean).T @ columns[rows]
+    k = Z.shape[1]
+    return Concepts(mean, _basis(products[:, :k]), _basis(products[:, k:]))
+
+
+def _standardised(columns: _Array, w: _Array) -> _Array:
+    """Return centred columns of variance one; a constant column is left out."""
+    centred = columns - w @ columns
+    spread = np.sqrt(w @ centred**2)
+    varies = spread > 1e-12 * (1 + np.abs(columns).max(axis=0, initial=0.0))
+    standard: _Array = centred[:, varies] / spread[varies]
+    return standard
+
+
+def _basis(covariances: _Array, tolerance: float = 1e-8) -> _Array:
+    """Return an orthonormal basis [shape=(d, r)] of the span of the columns."""
+    basis, sizes, _ = np.linalg.svd(covariances, full_matrices=False)
+    kept: _Array = basis[:, sizes > tolerance * max(sizes.max(initial=0.0), np.finfo(float).tiny)]
+    return kept
+
+
+def read_columns(values: ArrayLike, name: str, n: int, *, categories: bool) -> _Array:
+    """Return numbers or categories as columns of numbers [shape=(n, m)].
+
+    Parameters
+    ----------
+    values : array_like [shape=(n,) or (n, m)]
+    name : str
+        What the argument is called in the message.
+    n : int
+    categories : bool
+        Whether strings and integers are categories, and get a column each;
+        else they are numbers, and strings are refused.  Columns of bools,
+        and several columns at once, are numbers in any case.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, m)]
+
+    Raises
+    ------
+    DataError
+        If the length differs, or a value is missing or not finite.
+    """
+    array = np.asarray(values)
+    if array.ndim not in (1, 2) or len(array) != n:
+        raise DataError(
+            f"{name} has shape {array.shape}, but X has {n} clips; give one row a clip, (n,) or "
+            "(n, columns)"
+        )
+    if categories and array.ndim == 1 and array.dtype.kind != "f":
+        names, codes = check_categories(array, name, n)
+        return np.eye(len(names))[codes]
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has dtype {array.dtype}; give numbers, one column for each")
+    columns: _Array = array.reshape(n, -1).astype(np.float64)
+    if not np.isfinite(columns).all():
+        bad = np.flatnonzero(~np.isfinite(columns).all(axis=1))
+        raise DataError(
+            f"{name} has NaN or Inf for {len(bad)} of {n} clips, first at row {bad[0]}; give a "
+            "number for every clip or leave these clips out"
+        )
+    return columns
