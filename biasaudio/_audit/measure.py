@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasaudio._audit.prepare import Prepared
+from biasaudio._audit.usable import fit_columns
 from biasaudio._parallel import run_all
 from biasaudio._validation import name_some
 from biasaudio.errors import DataError
@@ -60,6 +61,8 @@ def measure_probes(
 ) -> Measured:
     """Run all probes of one embedding, before and after every method."""
     measured = Measured([], [], [])
+    # A correction for one target says nothing of both datasets at once.
+    methods = [method for method in methods if not method.is_per_target]
     jobs = [
         *_domain_jobs(prepared, methods),
         *_genre_jobs(prepared, methods, measured.excluded),
@@ -182,8 +185,7 @@ def _run(
     }
     if job.method is not None:
         options["correction"] = job.method.make(compat=compat)
-        if "genre" in job.method.needs:
-            options["fit_params"] = {"genre": genre}
+        options["fit_params"] = fit_columns(prepared, job.method, rows)
     try:
         if job.probe == "domain":
             return probe_domain(X[rows], domain, **options)

@@ -23,8 +23,6 @@ from biasaudio._validation import name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, EmbeddingTable
 from biasaudio.errors import DataError
 from biasaudio.transfer import Task
-from biasaudio.transforms._directions import SMALLEST_CELL
-from biasaudio.transforms.methods import Method
 
 __all__ = ["Prepared", "prepare"]
 
@@ -104,77 +102,6 @@ class Prepared:
             groups=clips.group_id,
             genre=clips.genre.astype(str) if self.has_genres else None,
         )
-
-    def usable(
-        self,
-        methods: Sequence[Method],
-        *,
-        asked: bool,
-        modes: Sequence[str] = ("global",),
-        protocol: str = "default",
-    ) -> list[Method]:
-        """Return the methods whose needs the clips meet.
-
-        Parameters
-        ----------
-        methods : sequence of Method
-        asked : bool
-            Whether the user named them; then a need that is not met raises.
-        modes : sequence of {"global", "classwise"}
-        protocol : {"default", "wang2023"}
-
-        Returns
-        -------
-        list of Method
-        """
-        if len(self.clips.datasets) < 2 and not asked:
-            return []
-        kept = []
-        for method in methods:
-            why = self._why_not(method, modes, protocol)
-            if why and asked:
-                raise DataError(f"method {method.name!r} cannot be used: {why}; leave it out")
-            if why:
-                self.excluded.append({"what": f"method {method.name}", "why": why})
-            else:
-                kept.append(method)
-        return kept
-
-    def _why_not(self, method: Method, modes: Sequence[str], protocol: str) -> str:
-        if len(self.clips.datasets) < 2:
-            return f"there is one dataset only, {self.clips.datasets[0]!r}, and it needs two"
-        # The published code goes on with what there is, and compat mode does the same.
-        if "genre" not in method.needs or (protocol == "wang2023" and self.has_genres):
-            return ""
-        few = self._few_genres(self.is_train)
-        if few or "classwise" not in modes:
-            return few
-        for name in self.clips.label_names:
-            few = self._few_genres(self.is_train & self.clips.labels[name].to_numpy(dtype=bool))
-            if few:
-                return f"in mode classwise, for label {name!r}, {few}"
-        return ""
-
-    def _few_genres(self, rows: NDArray[np.bool_]) -> str:
-        """Say why genres cannot be compared on these clips, or nothing."""
-        genre, dataset = self.clips.genre[rows], self.clips.dataset[rows]
-        for name in self.clips.datasets:
-            found = sorted(set(genre[dataset == name]) - {""})
-            if len(found) < 2:
-                what = f"a single genre, {found[0]!r}" if found else "no known genre"
-                return f"dataset {name!r} has {what}, and it needs two"
-        shared = [
-            name
-            for name in sorted(set(genre) - {""})
-            if min(((genre == name) & (dataset == d)).sum() for d in self.clips.datasets)
-            >= SMALLEST_CELL
-        ]
-        if len(shared) < 2:
-            return (
-                f"it needs two genres with {SMALLEST_CELL} training clips in every dataset, and "
-                f"there {'is one' if shared else 'is none'}"
-            )
-        return ""
 
 
 def prepare(

@@ -14,6 +14,7 @@ from typing import Any
 from biasaudio._audit.load import Source, fingerprint, load_tables
 from biasaudio._audit.measure import measure_probes
 from biasaudio._audit.prepare import Prepared, prepare
+from biasaudio._audit.usable import usable_methods
 from biasaudio._parallel import check_n_jobs
 from biasaudio._validation import as_list, check_choice, check_count, name_some
 from biasaudio.datasets import ClipTable, EmbeddingTable
@@ -67,8 +68,8 @@ def audit(
     embeddings, datasets, labels : sequence of str, optional
         Which to take; default all that the datasets share.
     methods : sequence of str, optional
-        Corrections in `biasaudio.transforms.METHODS`; default all that the
-        clips allow.
+        Corrections in `biasaudio.transforms.METHODS`; default those with
+        ``is_default`` that the clips allow.
     protocol : {"default", "wang2023"}
         See `biasaudio.transfer.evaluate`.
     modes : sequence of {"global", "classwise"}
@@ -111,7 +112,8 @@ def audit(
     options = _Options(
         protocol, tuple(as_list(modes)), n_permutations, n_resamples, random_state, n_jobs, progress
     )
-    chosen = check_methods(list(METHODS) if methods is None else as_list(methods))
+    usual = [name for name, method in METHODS.items() if method.is_default]
+    chosen = check_methods(usual if methods is None else as_list(methods))
     extra = _plain(meta or {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BiasAudioWarning)
@@ -127,8 +129,8 @@ def audit(
         )
         first = next(iter(tables.values()))
         prepared = prepare(first, labels=labels, protocol=protocol, seed=random_state)
-        usable = prepared.usable(
-            chosen, asked=methods is not None, modes=options.modes, protocol=protocol
+        usable = usable_methods(
+            prepared, chosen, asked=methods is not None, modes=options.modes, protocol=protocol
         )
         study = _Study(prepared, usable, options)
         for name, table in tables.items():

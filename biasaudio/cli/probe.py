@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
     """Run one probe and print what it found."""
     from biasaudio._audit.load import load_tables
     from biasaudio._audit.prepare import prepare
+    from biasaudio._audit.usable import usable_methods
     from biasaudio._validation import check_choice
     from biasaudio.errors import ParameterError
     from biasaudio.probes.identity import KINDS
-    from biasaudio.transforms.methods import check_methods
 
     check_choice(args.kind, "kind", KINDS)
-    methods = check_methods([args.method] if args.method else [])
+    methods = _methods(args)
     if args.fail_above is not None and not 0 <= args.fail_above <= 1:
         raise ParameterError(f"--fail-above={args.fail_above} is not a ROC-AUC; give 0 to 1")
     name = _embedding(args)
@@ -81,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
     prepared = prepare(
         table, labels=args.labels, protocol="default", seed=args.seed, need_labels=False
     )
-    result = _probe(args, prepared, prepared.vectors(table), prepared.usable(methods, asked=True))
+    result = _probe(
+        args, prepared, prepared.vectors(table), usable_methods(prepared, methods, asked=True)
+    )
     exceeded = args.fail_above is not None and result.low > args.fail_above
     what = "genre" if args.genre else "dataset"
     after = f" after {args.method}" if methods else ""
@@ -99,6 +101,20 @@ def run(args: argparse.Namespace) -> int:
     }
     emit(args, "\n".join(lines), document)
     return EXCEEDED if exceeded else 0
+
+
+def _methods(args: argparse.Namespace) -> Sequence[Any]:
+    """Return the correction that is asked for, or none."""
+    from biasaudio.errors import ParameterError
+    from biasaudio.transforms.methods import check_methods
+
+    methods = check_methods([args.method] if args.method else [])
+    if any(method.is_per_target for method in methods):
+        raise ParameterError(
+            f"{args.method} is fitted for one target, so there is no number for the datasets "
+            "together; audit it, or probe another method"
+        )
+    return methods
 
 
 def _embedding(args: argparse.Namespace) -> str:
@@ -120,6 +136,7 @@ def _embedding(args: argparse.Namespace) -> str:
 
 def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[Any]) -> Any:
     """Return the `ProbeResult` for the clips that can be told apart, as an audit has it."""
+    from biasaudio._audit.usable import fit_columns
     from biasaudio._parallel import run_all
     from biasaudio.probes import probe_domain, probe_genre
 
@@ -135,8 +152,7 @@ def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[An
     }
     if methods:
         options["correction"] = methods[0].make()
-        if "genre" in methods[0].needs:
-            options["fit_params"] = {"genre": genre}
+        options["fit_params"] = fit_columns(prepared, methods[0], rows)
     if args.genre:
         run = functools.partial(probe_genre, X[rows], genre, domain=domain, **options)
     else:

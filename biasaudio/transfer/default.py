@@ -51,24 +51,20 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
     The correction is fitted on the training clips of all datasets (mode
     ``global``) or on those that have the label (``classwise``).
     """
-    X = task.X
-    if cell.method is not None:
-        rows = task.is_train
-        if cell.modes == ("classwise",):
-            rows = rows & task.Y[:, cell.labels[0]] & task.mask[:, cell.labels[0]]
-        columns: dict[str, Any] = {"domain": task.domain[rows]}
-        if task.genre is not None:
-            columns["genre"] = task.genre[rows]
-        fitted = cell.method.fit(X[rows], **columns)
-        X = apply_correction(fitted, X, task.domain)
+    shared = _corrected(task, cell)
     outcomes = []
     labels = np.array(cell.labels)
     for source in task.domains:
         train = np.flatnonzero(task.is_train & (task.domain == source))
-        model = _Classifiers(
-            X[train], task.Y[train][:, labels], task.mask[train][:, labels], task.groups[train]
-        ).fit(np.random.default_rng(cell.seed))
+        vectors = _by_target(task, cell, source) if shared is None else {}
+        model, fitted_on = None, None
         for target in task.domains:
+            X = vectors[target] if shared is None else shared
+            if model is None or X is not fitted_on:
+                Y, mask = task.Y[train][:, labels], task.mask[train][:, labels]
+                model = _Classifiers(X[train], Y, mask, task.groups[train])
+                model.fit(np.random.default_rng(cell.seed))
+                fitted_on = X
             for i, j in enumerate(cell.labels):
                 test = task.rows(j, target, train=False)
                 scores = model.scores(X[test], i)
@@ -87,6 +83,45 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
                     for mode in cell.modes
                 ]
     return outcomes
+
+
+def _corrected(task: Task, cell: Cell) -> _Floats | None:
+    """Return the vectors through the correction, or None if it depends on the target."""
+    method = cell.method
+    if method is None:
+        return task.X
+    if method.is_per_target:
+        return None
+    rows = task.is_train
+    if cell.modes == ("classwise",):
+        rows = rows & task.Y[:, cell.labels[0]] & task.mask[:, cell.labels[0]]
+    columns: dict[str, Any] = task.columns(rows)
+    fitted = method.fit(task.X[rows], **columns)
+    return apply_correction(fitted, task.X, task.domain)
+
+
+def _by_target(task: Task, cell: Cell, source: str) -> dict[str, _Floats]:
+    """Return the vectors corrected for each target, whose labels are not looked at.
+
+    The source itself gets those of its first target: that is what a classifier
+    for that target scores on its own dataset.
+    """
+    if cell.method is None:
+        return {}
+    labels = task.single_labels()
+    found = {}
+    for target in task.domains:
+        if target == source:
+            continue
+        rows = task.is_train & np.isin(task.domain, (source, target))
+        known = np.where(task.domain[rows] == source, labels[rows], "")
+        fitted = cell.method.fit(
+            task.X[rows], domain=task.domain[rows], label=known, groups=task.groups[rows]
+        )
+        found[target] = apply_correction(fitted, task.X, task.domain)
+    first = next(iter(found))
+    # In this order the classifier of the first target serves both.
+    return {source: found[first], **found}
 
 
 class _Classifiers:

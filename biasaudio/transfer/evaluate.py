@@ -98,6 +98,11 @@ def evaluate(
                 f"method {method.name!r} needs a genre for every clip and there is none; give "
                 "clips with genres, or leave this method out"
             )
+        if method.is_per_target and (protocol != "default" or "classwise" in modes):
+            raise ParameterError(
+                f"method {method.name!r} is fitted for one target at a time; use protocol "
+                "'default' and modes=('global',)"
+            )
     module = PROTOCOLS[protocol]
     if protocol == "default":
         task = replace(task, X=common_units(task.X, task.is_train))

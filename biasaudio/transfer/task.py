@@ -89,6 +89,22 @@ class Task:
                             f"of {name!r}; leave this label out or add such clips"
                         )
 
+    def columns(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return what the ``fit`` of a correction may ask for, of these clips.
+
+        ``domain``, ``groups``, ``label`` (one column of bools a label) and,
+        where it is known, ``genre``.
+        """
+        known = (self.Y & self.mask)[rows]
+        found = {"domain": self.domain[rows], "groups": self.groups[rows], "label": known}
+        return found if self.genre is None else found | {"genre": self.genre[rows]}
+
+    def single_labels(self) -> NDArray[np.str_]:
+        """Return the label of each clip that has exactly one, else ""."""
+        known = self.Y & self.mask
+        names = np.array(self.label_names, dtype=str)
+        return np.where(known.sum(axis=1) == 1, names[known.argmax(axis=1)], "")
+
     def rows(self, label: int, domain: str, *, train: bool) -> NDArray[np.intp]:
         """Return the row numbers of the annotated clips of one part."""
         part = self.is_train if train else ~self.is_train

@@ -10,6 +10,7 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,9 +129,8 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
             rows = rows[task.Y[rows, cell.label]]
         fitted = cell.method.fit(
             task.X[rows],
-            domain=task.domain[rows],
-            genre=np.asarray(task.genre)[rows],
             compat="wang2023",
+            **dict[str, Any](task.columns(rows)),
         )
     outcomes = []
     for source, rows in training.items():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import ParameterError
@@ -37,8 +38,16 @@ class Method:
         One sentence.
     reference : str
     needs : tuple of str
-        The keywords of ``fit``: ``domain``, and ``genre`` where a genre for
-        each clip is needed.
+        The keywords of ``fit``: ``domain``, and ``genre`` or ``label`` where
+        that is needed for each clip.
+    takes : tuple of str
+        Further keywords of ``fit`` that are used where they are known.
+    options : mapping of str to object
+        Parameters of the estimator that make it this method.
+    is_default : bool
+        Whether an audit runs it when no method is named.
+    is_per_target : bool
+        Whether it is fitted anew for each source and target.
     sees_source_labels, sees_target_clips, sees_target_labels : bool
         What the correction was allowed to see of source and target when it
         was fitted.
@@ -50,6 +59,10 @@ class Method:
     explanation: str
     reference: str
     needs: tuple[str, ...] = ("domain",)
+    takes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_default: bool = True
+    is_per_target: bool = False
     sees_source_labels: bool = False
     sees_target_clips: bool = True
     sees_target_labels: bool = False
@@ -66,7 +79,7 @@ class Method:
 
     def make(self, *, compat: str | None = None) -> Any:
         """Return a fresh estimator, in compat mode where it has one."""
-        estimator = self.estimator()
+        estimator = clone(self.estimator(**self.options))
         if compat is not None and "compat" in estimator.get_params():
             estimator.set_params(compat=compat)
         return estimator
@@ -82,7 +95,8 @@ class Method:
         missing = [name for name in self.needs if name not in columns]
         if missing:
             raise ParameterError(f"{self.name} needs {missing[0]} for every clip; give it to fit")
-        return self.make(compat=compat).fit(X, **{name: columns[name] for name in self.needs})
+        used = {name: columns[name] for name in (*self.needs, *self.takes) if name in columns}
+        return self.make(compat=compat).fit(X, **used)
 
     def card(self) -> dict[str, str | bool]:
         """Return the method card: one row of the report's table."""
