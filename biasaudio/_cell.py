@@ -57,19 +57,22 @@ class Cell:
         """Return the cell of the rows of one block, products in ``dtype``."""
         n = len(X) if weights is None else float(weights.sum())
         n_squared = len(X) if weights is None else float(weights @ weights)
-        mean = X.mean(axis=0, dtype=np.float64) if weights is None else weights @ X / n
+        Z = X.astype(dtype)
+        source = Z if Z.dtype == np.float64 else X
+        mean = source.mean(axis=0, dtype=np.float64) if weights is None else weights @ source / n
         # Shifting by the mean before the product keeps the digits that features
         # stored as 0..255, or with means of 1000, would otherwise lose.
         shift = mean.astype(dtype)
-        Z = X.astype(dtype) - shift
+        Z -= shift
         if weights is not None:
             Z *= np.sqrt(weights).astype(dtype)[:, None]
         rest = mean - shift
         if diagonal:
             scatter = np.einsum("ij,ij->j", Z, Z, dtype=np.float64) - n * rest**2
             return cls(n, mean, np.maximum(scatter, 0.0), n_squared)
-        scatter = (Z.T @ Z).astype(np.float64)
-        scatter -= n * np.outer(rest, rest)
+        scatter = (Z.T @ Z).astype(np.float64, copy=False)
+        if rest.any():
+            scatter -= n * np.outer(rest, rest)
         return cls(n, mean, scatter, n_squared)
 
     @property

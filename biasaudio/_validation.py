@@ -124,9 +124,11 @@ def check_features(
             f"X has {array.shape[1]} features, but {n_features} were seen in fit; "
             "use vectors of the same embedding"
         )
-    # One float64 sum per row overflows for no finite float32 input and is NaN or
-    # Inf for every bad one, so the full mask is only built when it is needed.
-    if not np.isfinite(np.einsum("ij->", array, dtype=np.float64)):
+    # The sum is NaN or Inf for every bad input (and for some good one of huge numbers),
+    # so the full mask is only built when it is needed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if not np.isfinite(total):
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
             rows = bad.tolist()

@@ -13,7 +13,7 @@ from biasaudio.errors import DataError
 
 __all__ = ["Affine", "array_namespace", "check_foreign", "concatenate"]
 
-_BLOCK = 8192
+_BLOCK = 1024
 _Floats = NDArray[np.floating[Any]]
 
 
@@ -98,7 +98,8 @@ class Affine:
         change = convert(self.offset)
         if self.rank:
             read = X @ convert(self.down)
-            change = (read if self.up is None else read @ convert(self.up)) + change
+            moved = read if self.up is None else read @ convert(self.up)
+            change = moved + change if self.offset.any() else moved
         return change if self.gain is None else X * convert(self.gain) + change
 
     def blend(self, alpha: float) -> Affine:

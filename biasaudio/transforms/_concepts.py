@@ -74,17 +74,16 @@ def from_clips(
         left = Z - kept @ fitted
         # What the preserved columns tell exactly leaves rounding, not a concept.
         Z = np.where(np.sqrt(w @ left**2) > 1e-6, left, 0.0)
-    mean = np.zeros(X.shape[1])
+    # Products with centred columns do not depend on the shift, which is there for the digits.
+    shift = X[:_BLOCK].mean(axis=0, dtype=np.float64)
+    columns = w[:, None] * np.c_[Z, kept, np.ones(len(X))]
+    products = np.zeros((columns.shape[1], X.shape[1]))
     for start in range(0, len(X), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        mean += w[rows] @ X[rows].astype(np.float64)
-    columns = w[:, None] * np.c_[Z, kept]
-    products = np.zeros((X.shape[1], columns.shape[1]))
-    for start in range(0, len(X), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        products += (X[rows] - mean).T @ columns[rows]
+        block = X[start : start + _BLOCK].astype(np.float64)
+        block -= shift
+        products += columns[start : start + _BLOCK].T @ block
     k = Z.shape[1]
-    return Concepts(mean, _basis(products[:, :k]), _basis(products[:, k:]))
+    return Concepts(shift + products[-1], _basis(products[:k].T), _basis(products[k:-1].T))
 
 
 def _standardised(columns: _Array, w: _Array) -> _Array:

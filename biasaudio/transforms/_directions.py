@@ -51,6 +51,8 @@ def domain_groups(
     is_dual = X.shape[0] < X.shape[1]
     moments = Moments(dtype=np.float64, scatter="diagonal" if is_dual else "full")
     cells = moments.update(X, sample_weight=weights, domain=codes).by("domain")
+    if len(cells) == 1:
+        return [Group(cell, X, weights) for cell in cells.values()]
     return [
         Group(cell, X[codes == code], None if weights is None else weights[codes == code])
         for code, cell in sorted(cells.items())

@@ -212,7 +212,9 @@ def _ledoit_wolf(group: Group, scale: _Array, trace: float, squared: float) -> f
     fourth = 0.0
     for start in range(0, len(X), 4096):
         block = slice(start, start + 4096)
-        Z = (X[block] - group.cell.mean) / scale
+        Z = X[block].astype(np.float64)
+        Z -= group.cell.mean
+        Z /= scale
         fourth += float(weights[block] @ np.einsum("ij,ij->i", Z, Z) ** 2)
     noise = (fourth / group.cell.n - squared) / (group.cell.size * d)
     distance = (squared - trace**2 / d) / d
