@@ -84,7 +84,11 @@ def check_alpha(alpha: float) -> float:
 
 
 def check_features(
-    X: ArrayLike, *, names: Sequence[Any] | None = None, n_features: int | None = None
+    X: ArrayLike,
+    *,
+    names: Sequence[Any] | None = None,
+    n_features: int | None = None,
+    owner: str = "it",
 ) -> NDArray[np.floating[Any]]:
     """Return X as a finite 2-d float32 or float64 array, and name bad rows.
 
@@ -97,6 +101,8 @@ def check_features(
         What the rows are called, for the message about NaN and Inf.
     n_features : int, optional
         The width that is needed.
+    owner : str
+        What needs that width, for the message.
 
     Returns
     -------
@@ -106,8 +112,18 @@ def check_features(
     ------
     DataError
         If X is not 2-d, empty, not numeric, of another width, or not finite.
+
+    Notes
+    -----
+    The messages hold the words that scikit-learn's own checks look for.
     """
+    if hasattr(X, "tocsr"):
+        raise DataError(
+            f"X is a sparse {type(X).__name__}, which is not supported; give X.toarray()"
+        )
     array: NDArray[Any] = np.asarray(X)
+    if array.dtype.kind == "c":
+        raise DataError(f"Complex data not supported: X has dtype {array.dtype}; give real numbers")
     if array.dtype.kind not in "fiub":
         raise DataError(f"X has dtype {array.dtype}; give real numbers, best float32")
     if array.dtype not in (np.float32, np.float64):
@@ -115,14 +131,18 @@ def check_features(
     if array.ndim != 2:
         raise DataError(
             f"X has shape {array.shape}; give a 2-d array (n_clips, n_features), "
-            "one row a clip (X.reshape(1, -1) for a single clip)"
+            "one row a clip. Reshape your data: X.reshape(1, -1) is a single clip"
         )
     if 0 in array.shape:
-        raise DataError(f"X is empty, shape {array.shape}; give at least one clip and one feature")
+        n, d = array.shape
+        raise DataError(
+            f"X is empty: {n} clip(s) and {d} feature(s) (shape={array.shape}) while a minimum of "
+            "1 is required; check how the embedding was computed"
+        )
     if n_features is not None and array.shape[1] != n_features:
         raise DataError(
-            f"X has {array.shape[1]} features, but {n_features} were seen in fit; "
-            "use vectors of the same embedding"
+            f"X has {array.shape[1]} features, but {owner} is expecting {n_features} features as "
+            "input, as it has seen before; use vectors of the same embedding"
         )
     # The sum is NaN or Inf for every bad input (and for some good one of huge numbers),
     # so the full mask is only built when it is needed.
@@ -159,8 +179,8 @@ def check_sample_weight(values: ArrayLike, n: int) -> NDArray[np.float64]:
     if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
         low, high = weights.min(), weights.max()
         raise DataError(
-            f"sample_weight goes from {low:g} to {high:g}; give finite weights of 0 or more, and "
-            "at least one above 0"
+            f"sample_weight goes from {low:g} to {high:g}; give finite weights of zero or "
+            "more, and at least one above"
         )
     return weights
 

@@ -110,7 +110,7 @@ class Moments:
         ParameterError
             If the columns differ from those of the first call.
         """
-        X = check_features(X, n_features=self.n_features or None)
+        X = check_features(X, n_features=self.n_features or None, owner="Moments")
         self._check_columns(tuple(cells))
         parts = {name: check_categories(v, name, len(X)) for name, v in cells.items()}
         codes = np.stack([c for _, c in parts.values()] or [np.zeros(len(X), dtype=np.intp)])

@@ -6,7 +6,7 @@ from audit_fixtures import GENRES, GROUPS, LABELS, QUICK, N, arrays, joined, pla
 
 import biasaudio
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.transforms import METHODS
+from biasaudio.transforms.methods import DEFAULT
 
 
 def why(result, what):
@@ -212,7 +212,7 @@ def test_without_labels_there_are_raw_probes_and_no_transfer():
 def test_methods_that_need_genres_are_dropped_with_a_reason():
     table = joined(arrays("a"), arrays("b", genre=np.full(N, "pop")))
     result = biasaudio.audit(table, **QUICK)
-    assert list(result.methods["method"]) == [name for name in METHODS if name != "mlda"]
+    assert list(result.methods["method"]) == [n for n in DEFAULT if n != "mlda"]
     assert "mlda" not in set(result.transfer["method"])
     assert why(result, "method mlda") == "dataset 'b' has a single genre, 'pop', and it needs two"
 

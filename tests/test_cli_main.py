@@ -15,7 +15,7 @@ from biasaudio import AuditResult
 from biasaudio.cli.main import main
 from biasaudio.errors import BiasAudioWarning
 
-COMMANDS = ("demo", "audit", "reproduce", "probe", "store", "report")
+COMMANDS = ("demo", "audit", "reproduce", "probe", "correct", "store", "report")
 
 
 def shell(*argv, **options):

@@ -108,7 +108,7 @@ def test_bad_input_is_named(labelled):
     moments = make(X, domain, genre)
     with pytest.raises(ParameterError, match="same columns"):
         moments.update(X, domain=domain)
-    with pytest.raises(DataError, match="5 features, but 6"):
+    with pytest.raises(DataError, match="5 features, but Moments is expecting 6"):
         moments.update(X[:, :5], domain=domain, genre=genre)
     with pytest.raises(ParameterError, match="no column 'year'"):
         moments.select(year=1)

@@ -186,20 +186,22 @@ def test_scaled_probe_reads_features_that_hardly_vary(rng):
     assert scaled.auc > 0.85 > 0.65 > linear.auc
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.is_per_target])
 def test_every_correction_can_be_probed(name):
     table, _ = make_domains(n=360, d=8, random_state=0)
     clips = table.clips
     options = {"groups": clips.group_id, "n_resamples": 50, "n_permutations": 19}
     domain = clips.dataset.astype(str)
-    genre = {"genre": clips.genre.astype(str)} if "genre" in METHODS[name].needs else None
+    known = {"genre": clips.genre.astype(str), "label": clips.labels.idxmax(axis=1).to_numpy()}
+    params = {key: known[key] for key in METHODS[name].needs if key != "domain"}
     before = probe_domain(table.X, domain, design="three-way", **options)
     after = probe_domain(
-        table.X, domain, correction=METHODS[name].make(), fit_params=genre, **options
+        table.X, domain, correction=METHODS[name].make(), fit_params=params, **options
     )
     assert after.design == "three-way"
     assert after.n == before.n == 360
-    assert after.auc < before.auc + 0.02
+    # What evens classes out, or makes new features, need not make the domain harder to read.
+    assert after.auc < before.auc + (0.1 if name in ("wccn", "k") else 0.02)
     if name in ("leace", "center", "standardize", "meandiff"):
         assert before.auc > 0.8 > 0.68 > after.auc
 

@@ -146,7 +146,11 @@ def test_real_pairs_are_as_reported(shared, tmp_path, row):
     for name in (one, two):
         import_file(store, shared / "data" / f"yamnet_{name}.npz", dataset=name)
     result = biasaudio.audit(
-        store, datasets=[one, two], methods=["lda", "leace"], n_permutations=0, n_resamples=20
+        store,
+        datasets=[one, two],
+        methods=["lda", "leace", "rleace", "nap", "wccn"],
+        n_permutations=0,
+        n_resamples=20,
     )
     assert len(result.meta["labels"]) == int(count)
     numbers = [float(text) for cell in row[1:] for text in re.findall(r"[\d.]+", cell)]
@@ -158,9 +162,13 @@ def reported(result, one, two):
     asked = "probe == 'domain' and design == 'three-way' and mix == 'equal' and kind == 'linear'"
     leakage = result.probes.query(asked).set_index("method")["auc"]
     transfer = result.comparisons.set_index(["method", "train_set", "test_set"])
-    ways = [transfer.loc[("leace", *way)] for way in ((one, two), (two, one))]
+    ways = ((one, two), (two, one))
     return [
-        *(leakage[method] for method in ("original", "lda", "leace")),
-        *(way["before"] for way in ways),
-        *(way["after"] for way in ways),
+        *(leakage[method] for method in ("original", "lda", "leace", "rleace")),
+        *(transfer.loc[("leace", *way), "before"] for way in ways),
+        *(
+            transfer.loc[(method, *way), "after"]
+            for method in ("leace", "rleace", "nap", "wccn")
+            for way in ways
+        ),
     ]

@@ -37,7 +37,7 @@ def columns(n, **more):
             "X has 3 rows, but there are 4 clip ids; give one row a clip",
         ),
         (np.ones(4), {}, DataError, r"X has shape \(4,\); give a 2-d array"),
-        (np.ones((4, 0)), {}, DataError, r"X is empty, shape \(4, 0\)"),
+        (np.ones((4, 0)), {}, DataError, r"X is empty: 4 clip.*shape=\(4, 0\)"),
         (np.array([list("ab")] * 4), {}, DataError, "X has dtype <U1; give real numbers"),
         (
             [[1], [np.nan], [2], [np.inf]],

@@ -30,7 +30,7 @@ from biasaudio.transfer import (
     measure_drops,
     resample,
 )
-from biasaudio.transforms.methods import METHODS, Method, check_methods
+from biasaudio.transforms.methods import DEFAULT, Method, check_methods
 
 __all__ = ["audit"]
 
@@ -112,8 +112,7 @@ def audit(
     options = _Options(
         protocol, tuple(as_list(modes)), n_permutations, n_resamples, random_state, n_jobs, progress
     )
-    usual = [name for name, method in METHODS.items() if method.is_default]
-    chosen = check_methods(usual if methods is None else as_list(methods))
+    chosen = check_methods(DEFAULT if methods is None else as_list(methods))
     extra = _plain(meta or {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BiasAudioWarning)

@@ -78,8 +78,10 @@ def _why_not(prepared: Prepared, method: Method, modes: Sequence[str], protocol:
         return f"there is one dataset only, {prepared.clips.datasets[0]!r}, and it needs two"
     if "label" in method.needs and not prepared.has_classes:
         return "it needs the class of each clip, and there are no labels that the datasets share"
-    if method.is_per_target and ("classwise" in modes or protocol == "wang2023"):
-        return "it is fitted for one target at a time: use mode global and protocol default"
+    if not set(modes) & set(method.modes):
+        return "it compares classes, and mode classwise fits on one alone: use mode global"
+    if method.is_per_target and protocol == "wang2023":
+        return "it is fitted for one target at a time: use protocol default"
     # The published code goes on with what there is, and compat mode does the same.
     if "genre" not in method.needs or (protocol == "wang2023" and prepared.has_genres):
         return ""

@@ -17,7 +17,7 @@ from biasaudio.errors import BiasAudioError, BiasAudioWarning, ParameterError
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "audit", "reproduce", "probe", "store", "report")
+COMMANDS = ("demo", "audit", "reproduce", "probe", "correct", "store", "report")
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 # Messages name the way out in Python; a user of the command line needs it in options.
 _IN_SHELL = (
@@ -35,6 +35,8 @@ _IN_SHELL = (
     ("ask for fewer splits", "ask for fewer --splits"),
     ("probe without strata", "give --mix raw"),
     ("leave it out of labels", "leave it out of --labels"),
+    ("unseen='identity'", "--unseen identity"),
+    ("unseen='global'", "--unseen global"),
 )
 
 

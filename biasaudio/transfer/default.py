@@ -38,7 +38,7 @@ def cells(task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int
     everything = tuple(range(len(task.label_names)))
     yield Cell(None, tuple(modes), everything, seed)
     for method in methods:
-        for mode in modes:
+        for mode in (m for m in modes if m in method.modes):
             if mode == "global":
                 yield Cell(method, (mode,), everything, seed)
             else:

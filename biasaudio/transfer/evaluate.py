@@ -98,10 +98,14 @@ def evaluate(
                 f"method {method.name!r} needs a genre for every clip and there is none; give "
                 "clips with genres, or leave this method out"
             )
-        if method.is_per_target and (protocol != "default" or "classwise" in modes):
+        if method.is_per_target and protocol != "default":
             raise ParameterError(
-                f"method {method.name!r} is fitted for one target at a time; use protocol "
-                "'default' and modes=('global',)"
+                f"method {method.name!r} is fitted for one target at a time; use protocol 'default'"
+            )
+        if not set(modes) & set(method.modes):
+            raise ParameterError(
+                f"method {method.name!r} compares classes, and mode 'classwise' fits on one alone; "
+                "add mode 'global'"
             )
     module = PROTOCOLS[protocol]
     if protocol == "default":

@@ -55,7 +55,7 @@ def cells(task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int
     for label in range(len(task.label_names)):
         yield Cell(label, None, tuple(modes))
         for method in methods:
-            yield from (Cell(label, method, (mode,)) for mode in modes)
+            yield from (Cell(label, method, (mode,)) for mode in modes if mode in method.modes)
 
 
 def published_sample(rows: _Rows, genre: NDArray[np.str_], n: int) -> _Rows:

@@ -2,23 +2,44 @@
 
 Two families.  *Domain-free at transform* corrections need the domain in
 ``fit`` only and go into any pipeline; *domain-aware* ones need it in
-``transform`` as well.  `METHODS` is the table of them all.
+``transform`` as well.  `METHODS` is the table of them all.  `save` and `load`
+keep a fitted one in a small file that numpy alone can apply.
 """
 
 from biasaudio.transforms._affine import Affine
+from biasaudio.transforms.alignment import CORAL
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
+from biasaudio.transforms.combat import ComBat
 from biasaudio.transforms.erasure import LEACE, MeanProjection
+from biasaudio.transforms.export import to_onnx, to_torch
+from biasaudio.transforms.iterative import NullspaceProjection
+from biasaudio.transforms.kernel import KernelMap
 from biasaudio.transforms.methods import METHODS, Method
+from biasaudio.transforms.nuisance import NuisanceProjection
+from biasaudio.transforms.persist import load, save
 from biasaudio.transforms.projection import LDAProjection, MultiLDAProjection
+from biasaudio.transforms.robust import RobustLEACE
+from biasaudio.transforms.within import WithinClassNormalization
 
 __all__ = [
+    "CORAL",
     "LEACE",
     "METHODS",
     "Affine",
+    "ComBat",
     "DomainCentering",
     "DomainStandardizer",
+    "KernelMap",
     "LDAProjection",
     "MeanProjection",
     "Method",
     "MultiLDAProjection",
+    "NuisanceProjection",
+    "NullspaceProjection",
+    "RobustLEACE",
+    "WithinClassNormalization",
+    "load",
+    "save",
+    "to_onnx",
+    "to_torch",
 ]

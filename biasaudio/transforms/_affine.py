@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biasaudio.errors import DataError
 
-__all__ = ["Affine", "array_namespace", "check_foreign", "concatenate"]
+__all__ = ["Affine", "array_namespace", "check_foreign", "concatenate", "take"]
 
 _BLOCK = 1024
 _Floats = NDArray[np.floating[Any]]
@@ -144,3 +144,12 @@ def concatenate(parts: list[Any], like: Any) -> Any:
     xp = array_namespace(like)
     joined = xp.concat(parts) if hasattr(xp, "concat") else xp.concatenate(parts)
     return joined
+
+
+def take(X: Any, rows: NDArray[np.intp]) -> Any:
+    """Return these rows of X, on its device."""
+    xp = array_namespace(X)
+    index = xp.asarray(rows, device=X.device)
+    return (
+        xp.index_select(X, 0, index) if hasattr(xp, "index_select") else xp.take(X, index, axis=0)
+    )

@@ -12,7 +12,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from biasaudio._validation import check_alpha, check_categories, check_choice, check_features
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.transforms._affine import Affine, array_namespace, check_foreign, concatenate
+from biasaudio.transforms._affine import (
+    Affine,
+    array_namespace,
+    check_foreign,
+    concatenate,
+    take,
+)
+from biasaudio.transforms._directions import warn_small
 
 __all__ = ["BaseTransform", "DomainAwareTransform", "DomainFreeTransform"]
 
@@ -23,9 +30,12 @@ _UNSEEN = ("raise", "identity", "global")
 class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Check the input of fit and transform in one way for all corrections."""
 
-    __metadata_request__transform: ClassVar[dict[str, Any]] = {"copy": UNUSED, "out": UNUSED}
     domain_aware: ClassVar[bool]
     n_features_in_: int
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether `transform` works: after ``partial_fit`` on one domain it does not."""
+        return bool({"affine_", "affines_", "mean_"} & set(vars(self)))
 
     def _fit_input(
         self,
@@ -45,16 +55,21 @@ class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         X = self._fit_features(X, first=first, at_least=at_least)
         domains, codes = check_categories(domain, "domain", len(X), at_least=at_least)
+        if at_least > 1:
+            warn_small(domains, np.bincount(codes))
         self.domains_ = domains
         return X, domains, codes
 
     def _fit_features(self, X: ArrayLike, *, first: bool = True, at_least: int = 2) -> _Floats:
         self._name_features(X, reset=first)
-        X = check_features(X, n_features=None if first else self.n_features_in_)
+        width = None if first else self.n_features_in_
+        X = check_features(X, n_features=width, owner=type(self).__name__)
         self.n_features_in_ = X.shape[1]
         check_alpha(getattr(self, "alpha", 1.0))
         if first:
             self.__dict__.pop("moments_", None)
+        if at_least > 1 and len(X) == 1:
+            raise DataError("X has 1 clip (n_samples=1); give clips of every domain, best hundreds")
         if at_least > 1 and not _varies(X):
             raise DataError(
                 f"all {len(X)} clips have the same vector; there is nothing to correct, "
@@ -68,7 +83,7 @@ class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return check_foreign(X, self.n_features_in_)
         if hasattr(X, "columns"):
             self._name_features(X, reset=False)
-        return check_features(X, n_features=self.n_features_in_)
+        return check_features(X, n_features=self.n_features_in_, owner=type(self).__name__)
 
     def _name_features(self, X: ArrayLike, *, reset: bool) -> None:
         """Let scikit-learn remember, forget or compare the column names of a frame."""
@@ -83,6 +98,7 @@ class DomainFreeTransform(BaseTransform):
     """Base of corrections that need the domain in fit only."""
 
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True}
+    __metadata_request__transform: ClassVar[dict[str, Any]] = {"copy": UNUSED, "out": UNUSED}
     domain_aware = False
     affine_: Affine
 
@@ -124,7 +140,11 @@ class DomainAwareTransform(BaseTransform):
     """Base of corrections that need the domain in fit and in transform."""
 
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True}
-    __metadata_request__transform: ClassVar[dict[str, Any]] = {"domain": True}
+    __metadata_request__transform: ClassVar[dict[str, Any]] = {
+        "domain": True,
+        "copy": UNUSED,
+        "out": UNUSED,
+    }
     domain_aware = True
     affines_: dict[str, Affine]
     global_: Affine
@@ -189,13 +209,13 @@ class DomainAwareTransform(BaseTransform):
                 "transform(X, domain=domain); a correction that does not need it is LEACE"
             )
         known = self.to_affine()
-        domains, codes = check_categories(domain, "domain", len(checked))
+        domains, codes = check_categories(domain, "domain", checked.shape[0])
         names = [str(name) for name in domains.tolist()]
         affines = [known[name] if name in known else self._unseen(name) for name in names]
         if array_namespace(checked) is not np:
-            order = np.argsort(codes, kind="stable")
-            parts = [a(checked[np.flatnonzero(codes == k)]) for k, a in enumerate(affines)]
-            return concatenate(parts, checked)[np.argsort(order)]
+            parts = [a(take(checked, np.flatnonzero(codes == k))) for k, a in enumerate(affines)]
+            order = np.argsort(np.argsort(codes, kind="stable"))
+            return take(concatenate(parts, checked), order)
         out = _destination(checked, copy, out)
         result = np.empty_like(checked) if out is None else out
         for code, affine in enumerate(affines):

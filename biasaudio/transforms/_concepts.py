@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._validation import check_categories
 from biasaudio.errors import DataError
+from biasaudio.moments import Cell
 
-__all__ = ["Concepts", "from_clips", "from_means", "read_columns"]
+__all__ = ["Concepts", "from_cells", "from_clips", "read_columns"]
 
 _Array = NDArray[np.float64]
 _BLOCK = 4096
+# Clips that were corrected before differ by a few roundings: no concept to erase again.
+_ROUNDING = 4
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,15 @@ class Concepts:
     preserved: _Array
 
 
-def from_means(means: _Array, weights: _Array) -> Concepts:
-    """Return the concepts of domains alone, from their means [shape=(k, d)]."""
+def from_cells(cells: Sequence[Cell]) -> Concepts:
+    """Return the concepts of domains alone, from the moments of each."""
+    weights = np.array([cell.n for cell in cells])
+    means = np.stack([cell.mean for cell in cells])
     mean = weights @ means / weights.sum()
-    return Concepts(mean, _basis((means - mean).T), np.zeros((len(mean), 0)))
+    squares = np.stack([cell.variance + cell.mean**2 for cell in cells]).sum(axis=1)
+    size = np.sqrt(weights @ squares / weights.sum())
+    erased = _basis((means - mean).T, _ROUNDING * np.finfo(np.float64).eps * size)
+    return Concepts(mean, erased, np.zeros((len(mean), 0)))
 
 
 def from_clips(
@@ -75,7 +84,11 @@ def from_clips(
         # What the preserved columns tell exactly leaves rounding, not a concept.
         Z = np.where(np.sqrt(w @ left**2) > 1e-6, left, 0.0)
     # Products with centred columns do not depend on the shift, which is there for the digits.
-    shift = X[:_BLOCK].mean(axis=0, dtype=np.float64)
+    first = X[:_BLOCK].astype(np.float64)
+    shift = first.mean(axis=0)
+    least = (
+        _ROUNDING * np.finfo(X.dtype).eps * np.sqrt(np.mean(np.einsum("ij,ij->i", first, first)))
+    )
     columns = w[:, None] * np.c_[Z, kept, np.ones(len(X))]
     products = np.zeros((columns.shape[1], X.shape[1]))
     for start in range(0, len(X), _BLOCK):
@@ -83,7 +96,8 @@ def from_clips(
         block -= shift
         products += columns[start : start + _BLOCK].T @ block
     k = Z.shape[1]
-    return Concepts(shift + products[-1], _basis(products[:k].T), _basis(products[k:-1].T))
+    erased, preserved = (_basis(part.T, least) for part in (products[:k], products[k:-1]))
+    return Concepts(shift + products[-1], erased, preserved)
 
 
 def _standardised(columns: _Array, w: _Array) -> _Array:
@@ -95,10 +109,10 @@ def _standardised(columns: _Array, w: _Array) -> _Array:
     return standard
 
 
-def _basis(covariances: _Array, tolerance: float = 1e-8) -> _Array:
-    """Return an orthonormal basis [shape=(d, r)] of the span of the columns."""
+def _basis(covariances: _Array, least: float, tolerance: float = 1e-8) -> _Array:
+    """Return an orthonormal basis [shape=(d, r)] of what is more than rounding."""
     basis, sizes, _ = np.linalg.svd(covariances, full_matrices=False)
-    kept: _Array = basis[:, sizes > tolerance * max(sizes.max(initial=0.0), np.finfo(float).tiny)]
+    kept: _Array = basis[:, sizes > max(tolerance * sizes.max(initial=0.0), least)]
     return kept
 
 

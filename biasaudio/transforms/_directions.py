@@ -83,9 +83,9 @@ def discriminants(
         ) from None
 
 
-def warn_small(names: Any, groups: list[Group]) -> None:
+def warn_small(names: Any, sizes: Any) -> None:
     """Warn of domains that are too small to tell a direction from noise."""
-    small = [str(n) for n, group in zip(names, groups) if group.cell.size < SMALLEST_CELL]
+    small = [str(name) for name, size in zip(names, sizes) if size < SMALLEST_CELL]
     if small:
         warnings.warn(
             f"domain {name_some(small)} has fewer than {SMALLEST_CELL} clips; what is found for "

@@ -187,8 +187,7 @@ def _target(group: Group, rows: _Array | None, shrinkage: float | str) -> tuple[
         return float(shrinkage), np.full(len(variance), variance.mean())
     # Rounding leaves a constant feature with a variance of 1e-30, not 0; a scale
     # of 1e-15 would blow its noise up to the size of a real feature.
-    eps = np.finfo(np.float64 if group.X is None else group.X.dtype).eps
-    tiny = 10 * eps**2 * (variance + group.cell.mean**2)
+    tiny = 10 * _eps(group) ** 2 * (variance + group.cell.mean**2)
     scale = np.where(variance > tiny, np.sqrt(variance), 1.0)
     trace = float(np.sum(variance / scale**2))
     if rows is None:
@@ -198,6 +197,10 @@ def _target(group: Group, rows: _Array | None, shrinkage: float | str) -> tuple[
         squared = float(np.sum(np.square(Z @ Z.T)))
     weight = (_oas if shrinkage == "oas" else _ledoit_wolf)(group, scale, trace, squared)
     return weight, trace / len(scale) * scale**2
+
+
+def _eps(group: Group) -> float:
+    return float(np.finfo(np.float64 if group.X is None else group.X.dtype).eps)
 
 
 def _ledoit_wolf(group: Group, scale: _Array, trace: float, squared: float) -> float:
@@ -235,7 +238,8 @@ def _below_floor(groups: Sequence[Group], total: float, floor: float) -> _Array:
     size = np.square(np.mean([g.cell.mean for g in groups], axis=0))
     least = floor * variance.mean()
     # Features that are constant to the last digit do no harm: their scale is 1.
-    low = (variance < least) & (variance > 1e-14 * size) & (variance > 0)
+    eps = max(_eps(group) for group in groups)
+    low = (variance < least) & (variance > 10 * eps**2 * (variance + size))
     if low.any():
         names = name_some(np.flatnonzero(low))
         warnings.warn(

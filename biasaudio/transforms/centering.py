@@ -123,9 +123,10 @@ class DomainCentering(_PerDomain):
     Examples
     --------
     >>> import numpy as np
-    >>> X, domain = np.array([[0.0], [2.0], [10.0], [12.0]]), ["a", "a", "b", "b"]
+    >>> X = np.array([[0.0], [2.0], [4.0], [10.0], [12.0], [14.0]])
+    >>> domain = ["a", "a", "a", "b", "b", "b"]
     >>> DomainCentering().fit_transform(X, domain=domain).ravel().tolist()
-    [5.0, 7.0, 5.0, 7.0]
+    [5.0, 7.0, 9.0, 5.0, 7.0, 9.0]
     """
 
     def _affine(self, mean: _Array, variance: _Array, to: _Array, to_variance: _Array) -> Affine:
@@ -165,9 +166,10 @@ class DomainStandardizer(_PerDomain):
     Examples
     --------
     >>> import numpy as np
-    >>> X, domain = np.array([[-1.0], [1.0], [9.0], [11.0]]), ["a", "a", "b", "b"]
+    >>> X = np.array([[-1.0], [0.0], [1.0], [9.0], [10.0], [11.0]])
+    >>> domain = ["a", "a", "a", "b", "b", "b"]
     >>> DomainStandardizer().fit_transform(X, domain=domain).ravel().tolist()
-    [4.0, 6.0, 4.0, 6.0]
+    [4.0, 5.0, 6.0, 4.0, 5.0, 6.0]
     """
 
     def _affine(self, mean: _Array, variance: _Array, to: _Array, to_variance: _Array) -> Affine:

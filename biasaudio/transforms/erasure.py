@@ -14,7 +14,7 @@ from biasaudio.errors import BiasAudioWarning, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._base import DomainFreeTransform
-from biasaudio.transforms._concepts import Concepts, from_clips, from_means, read_columns
+from biasaudio.transforms._concepts import Concepts, from_cells, from_clips, read_columns
 from biasaudio.transforms._directions import domain_groups, project_out
 from biasaudio.transforms._shrinkage import (
     Group,
@@ -115,9 +115,7 @@ class _Eraser(StreamingFit, DomainFreeTransform):
         return self
 
     def _solve(self, moments: Moments) -> None:
-        cells = moments.by("domain").values()
-        means = np.stack([cell.mean for cell in cells])
-        concepts = from_means(means, np.array([cell.n for cell in cells]))
+        concepts = from_cells(list(moments.by("domain").values()))
         self._finish(concepts, lambda: self._streamed_covariance(moments))
 
     def _check_parameters(self) -> None:

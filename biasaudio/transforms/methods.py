@@ -3,117 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import ParameterError
+from biasaudio.transforms._method import Method
+from biasaudio.transforms.alignment import CORAL
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
+from biasaudio.transforms.combat import ComBat
 from biasaudio.transforms.erasure import LEACE, MeanProjection
+from biasaudio.transforms.iterative import NullspaceProjection
+from biasaudio.transforms.kernel import KernelMap
+from biasaudio.transforms.nuisance import NuisanceProjection
 from biasaudio.transforms.projection import LDAProjection, MultiLDAProjection
+from biasaudio.transforms.robust import RobustLEACE
+from biasaudio.transforms.within import WithinClassNormalization
 
-__all__ = ["METHODS", "ORIGINAL", "Method", "check_methods"]
+__all__ = [
+    "DEFAULT",
+    "METHODS",
+    "ORIGINAL",
+    "Method",
+    "apply_correction",
+    "check_methods",
+    "method_of",
+]
 
 ORIGINAL = "original"
+_FOURIER = "Rahimi and Recht, NeurIPS 2007"
 _LEACE = "Belrose et al., NeurIPS 2023, arXiv:2306.03819"
 _WANG = "Wang, Richard and McFee, ISMIR 2023, arXiv:2307.10834"
-
-
-@dataclass(frozen=True)
-class Method:
-    """Describe one correction and make it.
-
-    Attributes
-    ----------
-    name : str
-        The short name used in tables and on the command line.
-    estimator : type
-        The class; `make` returns a fresh instance.
-    title : str
-    explanation : str
-        One sentence.
-    reference : str
-    needs : tuple of str
-        The keywords of ``fit``: ``domain``, and ``genre`` or ``label`` where
-        that is needed for each clip.
-    takes : tuple of str
-        Further keywords of ``fit`` that are used where they are known.
-    options : mapping of str to object
-        Parameters of the estimator that make it this method.
-    is_default : bool
-        Whether an audit runs it when no method is named.
-    is_per_target : bool
-        Whether it is fitted anew for each source and target.
-    sees_source_labels, sees_target_clips, sees_target_labels : bool
-        What the correction was allowed to see of source and target when it
-        was fitted.
-    """
-
-    name: str
-    estimator: type[Any]
-    title: str
-    explanation: str
-    reference: str
-    needs: tuple[str, ...] = ("domain",)
-    takes: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_default: bool = True
-    is_per_target: bool = False
-    sees_source_labels: bool = False
-    sees_target_clips: bool = True
-    sees_target_labels: bool = False
-
-    @property
-    def domain_at_transform(self) -> bool:
-        """Whether each clip's domain must be known when the correction is applied."""
-        return bool(self.estimator.domain_aware)
-
-    @property
-    def family(self) -> str:
-        """Either "domain-free" or "domain-aware", at transform."""
-        return "domain-aware" if self.domain_at_transform else "domain-free"
-
-    def make(self, *, compat: str | None = None) -> Any:
-        """Return a fresh estimator, in compat mode where it has one."""
-        estimator = clone(self.estimator(**self.options))
-        if compat is not None and "compat" in estimator.get_params():
-            estimator.set_params(compat=compat)
-        return estimator
-
-    def fit(self, X: ArrayLike, *, compat: str | None = None, **columns: ArrayLike) -> Any:
-        """Return the fitted estimator, given the columns that it needs.
-
-        Raises
-        ------
-        ParameterError
-            If a column that the method needs is not among ``columns``.
-        """
-        missing = [name for name in self.needs if name not in columns]
-        if missing:
-            raise ParameterError(f"{self.name} needs {missing[0]} for every clip; give it to fit")
-        used = {name: columns[name] for name in (*self.needs, *self.takes) if name in columns}
-        return self.make(compat=compat).fit(X, **used)
-
-    def card(self) -> dict[str, str | bool]:
-        """Return the method card: one row of the report's table."""
-        return {
-            "method": self.name,
-            "title": self.title,
-            "family": self.family,
-            "explanation": self.explanation,
-            "reference": self.reference,
-            "needs": " and ".join(self.needs)
-            + (" at fit, domain at transform" if self.domain_at_transform else " at fit"),
-            "sees_source_labels": self.sees_source_labels,
-            "sees_target_clips": self.sees_target_clips,
-            "sees_target_labels": self.sees_target_labels,
-            "domain_at_transform": self.domain_at_transform,
-        }
-
 
 METHODS: Mapping[str, Method] = {
     method.name: method
@@ -148,6 +70,58 @@ METHODS: Mapping[str, Method] = {
             _LEACE,
         ),
         Method(
+            "rleace",
+            RobustLEACE,
+            "Robust concept erasure",
+            "Erases among as many leading directions as the clips vouch for, and drops the rest.",
+            _LEACE,
+        ),
+        Method(
+            "inlp",
+            NullspaceProjection,
+            "Iterative nullspace projection",
+            "Projects out one probe direction after the other, as many as held-out clips ask for.",
+            "Ravfogel et al., ACL 2020, arXiv:2004.07667",
+            takes=("groups",),
+            is_default=False,
+        ),
+        Method(
+            "nap",
+            NuisanceProjection,
+            "Nuisance projection",
+            "Turns down the directions in which the same class differs between datasets.",
+            "Solomonoff, Campbell and Boardman, ICASSP 2005",
+            needs=("domain", "label"),
+            takes=("groups",),
+            sees_source_labels=True,
+            sees_target_labels=True,
+        ),
+        Method(
+            "selftrain",
+            NuisanceProjection,
+            "Self-trained nuisance projection",
+            "Does the same from guessed classes of the target, where a gate lets it.",
+            "Nuisance projection with pseudo-labels behind a gate; this package",
+            needs=("domain", "label"),
+            takes=("groups",),
+            # The gate was set on shifts that keep nothing in common.
+            options={"labels": "pseudo", "keep_common": False, "strength": 10.0},
+            is_default=False,
+            is_per_target=True,
+            sees_source_labels=True,
+        ),
+        Method(
+            "wccn",
+            WithinClassNormalization,
+            "Within-class normalisation",
+            "Evens out what varies within a class, the dataset included.",
+            "Hatch, Kajarekar and Stolcke, Interspeech 2006",
+            needs=("domain", "label"),
+            takes=("groups",),
+            sees_source_labels=True,
+            sees_target_labels=True,
+        ),
+        Method(
             "center",
             DomainCentering,
             "Centering by dataset",
@@ -161,8 +135,63 @@ METHODS: Mapping[str, Method] = {
             "Gives every feature the same mean and scale in every dataset.",
             "Standardisation by domain",
         ),
+        Method(
+            "coral",
+            CORAL,
+            "Correlation alignment",
+            "Gives every dataset the same mean and covariance, as far as its clips tell them.",
+            "Sun, Feng and Saenko, AAAI 2016, arXiv:1511.05547",
+            is_default=False,
+        ),
+        Method(
+            "combat",
+            ComBat,
+            "ComBat",
+            "Matches mean and scale of each feature, shrunk towards what all features share.",
+            "Johnson, Li and Rabinovic, Biostatistics 8, 2007",
+            is_default=False,
+        ),
+        Method(
+            "k",
+            KernelMap,
+            "Kernel features",
+            "Maps to random Fourier features of a Gaussian kernel.",
+            _FOURIER,
+            is_default=False,
+        ),
+        Method(
+            "klda",
+            KernelMap,
+            "Kernel LDA projection",
+            "Maps to random Fourier features, then projects out the one direction of `lda` there.",
+            f"{_FOURIER}; {_WANG}",
+            options={"correction": LDAProjection()},
+            is_default=False,
+        ),
+        Method(
+            "mklda",
+            KernelMap,
+            "Genre-wise kernel LDA projection",
+            "Maps to random Fourier features, then projects out one direction a genre there.",
+            f"{_FOURIER}; {_WANG}",
+            needs=("domain", "genre"),
+            options={"correction": MultiLDAProjection()},
+            is_default=False,
+        ),
+        Method(
+            "kleace",
+            KernelMap,
+            "Kernel concept erasure",
+            "Maps to random Fourier features, then erases all linear dataset information there.",
+            f"{_FOURIER}; {_LEACE}",
+            options={"correction": LEACE()},
+            is_default=False,
+        ),
     )
 }
+
+
+DEFAULT = [name for name, method in METHODS.items() if method.is_default]
 
 
 def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
@@ -183,6 +212,24 @@ def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
             raise ParameterError(f"method {name!r} is not known; choose among {known}{hint}")
         found.append(METHODS[name])
     return tuple(found)
+
+
+def method_of(transform: Any) -> Method | None:
+    """Return the method that an estimator belongs to, or None if it is not one of ours."""
+    params = transform.get_params(deep=False)
+    for method in METHODS.values():
+        # Other parameters, such as a strength, make no other method.
+        told_apart = {"labels", "correction"} & set(params)
+        fresh = method.make().get_params(deep=False)
+        if type(transform) is method.estimator and all(
+            _alike(params[key], fresh[key]) for key in told_apart
+        ):
+            return method
+    return None
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return type(a) is type(b) if hasattr(a, "get_params") else bool(a == b)
 
 
 def apply_correction(

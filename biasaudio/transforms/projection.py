@@ -133,10 +133,11 @@ class LDAProjection(StreamingFit, DomainFreeTransform):
 
     def _solve(self, moments: Moments) -> None:
         check_shrinkage(self.shrinkage)
-        self._set([Group(cell) for cell in moments.by("domain").values()])
+        groups = [Group(cell) for cell in moments.by("domain").values()]
+        warn_small(self.domains_, [group.cell.size for group in groups])
+        self._set(groups)
 
     def _set(self, groups: list[Group]) -> None:
-        warn_small(self.domains_, groups)
         self.directions_ = orthogonal(discriminants(groups, self.shrinkage))
         means = [group.cell.mean for group in groups]
         self.affine_ = project_out(self.directions_, np.mean(means, axis=0))

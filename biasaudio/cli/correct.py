@@ -1,0 +1,212 @@
+"""Fit a correction, apply a saved one, or say what is in it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from biasaudio.cli._common import Parser, add_shared_options, emit, note
+from biasaudio.errors import ParameterError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the three actions."""
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=Parser
+    )
+    fitting = actions.add_parser("fit", help="fit a correction and save it")
+    _add_source(fitting)
+    fitting.add_argument("--method", required=True, metavar="NAME", help="such as leace")
+    fitting.add_argument("--out", required=True, metavar="FILE", help="the correction, .npz")
+    fitting.add_argument(
+        "--split", metavar="NAME", help="fit on these clips only, or 'all' (default train, if any)"
+    )
+    fitting.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="KEYWORD=COLUMN",
+        help="give fit a column, as in genre=style or balance=label; again for several",
+    )
+    fitting.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the method, as in alpha=0.5; again for several",
+    )
+    applying = actions.add_parser("apply", help="apply a saved correction")
+    applying.add_argument("file", metavar="FILE", help="a correction that fit saved")
+    _add_source(applying)
+    applying.add_argument(
+        "--out", required=True, metavar="OUT", help="a file of the same kind, or a store"
+    )
+    applying.add_argument("--name", metavar="NAME", help="of the new embedding in a store")
+    applying.add_argument(
+        "--unseen", metavar="RULE", help="for a new domain: raise, identity or global"
+    )
+    info = actions.add_parser("info", help="say what a saved correction is")
+    info.add_argument("file", metavar="FILE", help="a correction that fit saved")
+    for action in (fitting, applying):
+        action.add_argument("--overwrite", action="store_true", help="replace what is there")
+    for action in (fitting, applying, info):
+        add_shared_options(action, again=True)
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a store (.h5 or folder), .npy, .npz, .csv or .parquet"
+    )
+    parser.add_argument(
+        "--domain",
+        metavar="COLUMN",
+        default="dataset",
+        help="what to correct for (default dataset)",
+    )
+    parser.add_argument(
+        "--columns-from",
+        metavar="FILE",
+        help="one row a row of SOURCE: .csv, .parquet, .npz, or the domains as .npy or .txt",
+    )
+    stores = parser.add_argument_group("of a store")
+    stores.add_argument("--embedding", metavar="NAME", help="needed if there are several")
+    stores.add_argument("--datasets", nargs="+", metavar="NAME", help="default: all")
+    stores.add_argument("--openmic", metavar="DIR", help="folder of OpenMIC-2018")
+    stores.add_argument("--irmas", metavar="DIR", help="folder of IRMAS")
+    stores.add_argument("--clips", metavar="FILE", help="a manifest, csv or parquet")
+    stores.add_argument(
+        "--allow-partial", action="store_true", help="go on with the clips that have vectors"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action."""
+    {"fit": _fit, "apply": _apply, "info": _info}[args.action](args)
+    return 0
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from biasaudio.cli._fitting import fit_method
+    from biasaudio.transforms.persist import check_path, read_header, save
+
+    path = check_path(args.out)
+    if path.exists() and not args.overwrite:
+        raise ParameterError(
+            f"{path} is already there; choose another name, or pass overwrite=True to replace it"
+        )
+    transform, used = fit_method(args)
+    note(args, f"fitted on {used['rows']}")
+    save(transform, path)
+    document = _document(path, read_header(path), transform)
+    text = f"{path}: {args.method} ({document['class']}), {_size(document)}"
+    emit(args, text, document | {"source": args.source, "fitted_on": used})
+
+
+def _apply(args: argparse.Namespace) -> None:
+    from biasaudio.cli._sources import open_source
+    from biasaudio.transforms.persist import load, read_header
+
+    transform = load(args.file)
+    name = read_header(args.file)["class"]
+    if args.unseen is not None:
+        if not transform.domain_aware:
+            raise ParameterError(f"--unseen was given, but {name} treats all domains alike")
+        transform.set_params(unseen=args.unseen)
+    names = getattr(transform, "feature_names_in_", None)
+    source = open_source(
+        args,
+        features=None if names is None else list(names),
+        not_features=[args.domain] if transform.domain_aware else [],
+    )
+    document = {"file": args.file, "class": name, "source": args.source, "out": args.out}
+    document |= source.apply(transform, method=_method_name(transform))
+    where = f", embedding {document['embedding']!r}" if "embedding" in document else ""
+    emit(args, f"{args.out}: {document['n_vectors']} vectors{where}", document)
+
+
+def _info(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from biasaudio.transforms.persist import load, read_header
+
+    path = Path(args.file)
+    document = _document(path, read_header(path), load(path))
+    card = document["card"]
+    seen = [
+        word
+        for key, word in (
+            ("sees_source_labels", "source labels"),
+            ("sees_target_clips", "target clips"),
+            ("sees_target_labels", "target labels"),
+        )
+        if card and card[key]
+    ]
+    lines = {
+        "correction": f"{card['title']} ({card['method']})" if card else "not in the table",
+        "class": document["class"],
+        "what it does": card["explanation"] if card else "",
+        "needs": card["needs"] if card else "",
+        "may see": ", ".join(seen),
+        "parameters": ", ".join(f"{k}={v!r}" for k, v in document["parameters"].items()),
+        "size": _size(document),
+        "features": ", ".join(document["feature_names"] or []),
+        "saved": f"{document['saved']}, biasaudio {document['biasaudio']}",
+        "file": f"{path}, {document['bytes']} bytes, format version {document['format_version']}",
+        "sha256": document["sha256"],
+    }
+    width = max(map(len, lines))
+    text = "\n".join(f"{key.ljust(width)}  {value}" for key, value in lines.items() if value)
+    emit(args, text, document)
+
+
+def _document(path: Any, header: dict[str, Any], transform: Any) -> dict[str, Any]:
+    """Return what is known of a saved correction, for --json."""
+    state = vars(transform)
+    maps = state.get("affines_") or ({"": state["affine_"]} if "affine_" in state else {})
+    fitted = [str(name) for name in getattr(transform, "domains_", [])]
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        **{key: header[key] for key in ("format_version", "biasaudio", "saved", "sha256")},
+        "class": header["class"],
+        "parameters": {
+            key: _plain(value) for key, value in transform.get_params(deep=False).items()
+        },
+        "n_features": header["n_features"],
+        "feature_names": header["feature_names"],
+        "domains": fitted,
+        "domain_aware": bool(transform.domain_aware),
+        "rank": {
+            # With gains, every feature may change.
+            name: affine.rank if affine.gain is None else len(affine.center)
+            for name, affine in maps.items()
+        },
+        "card": _card(transform),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+
+
+def _size(document: dict[str, Any]) -> str:
+    domains = document["domains"]
+    names = ", ".join(domains[:9]) + (" ..." if len(domains) > 9 else "")
+    ranks = sorted(set(document["rank"].values()))
+    rank = f", rank {' to '.join(map(str, dict.fromkeys((ranks[0], ranks[-1]))))}" if ranks else ""
+    return f"{document['n_features']} features, {len(domains)} domains ({names}){rank}"
+
+
+def _card(transform: Any) -> dict[str, Any] | None:
+    """Return the row of the methods' table that a correction belongs to."""
+    from biasaudio.transforms.methods import method_of
+
+    method = method_of(transform)
+    return None if method is None else dict(method.card())
+
+
+def _method_name(transform: Any) -> str:
+    card = _card(transform)
+    return str(card["method"]) if card else type(transform).__name__.lower()
