@@ -100,24 +100,29 @@ def coral(
 
 
 def coral_pooled(X: Array, domain: Codes, label: Codes) -> Array:
-    """Return both domains at their mean covariance, each shrunk towards it first.
+    """Return both domains at one covariance, shrunk by one weight for both.
 
-    Features that are constant in a domain are moved only.
+    What is shrunk to is the diagonal of their mean covariance.
     """
     parts = [X[domain == k] for k in (0, 1)]
     means, variances = (np.stack([f(part, axis=0) for part in parts]) for f in (np.mean, np.var))
     mean, pooled = means.mean(axis=0), variances.mean(axis=0)
-    live = (variances > 1e-10 * (pooled + mean**2)).all(axis=0)
+    live = (variances > 1e-10 * (pooled + mean**2)).any(axis=0)
     scale = np.sqrt(pooled[live])
     parts = [(part - m)[:, live] / scale for part, m in zip(parts, means)]
     covariances = [sample(part) for part in parts]
-    to = (covariances[0] + covariances[1]) / 2
+    one = np.eye(len(scale))
+    noise = distance = 0.0
+    for part, S in zip(parts, covariances):
+        noise += (np.mean(np.sum(part**2, axis=1) ** 2) - np.sum(S**2)) / len(part)
+        distance += np.sum((S - one) ** 2)
+    differ = noise / 20 < np.sum((covariances[0] - covariances[1]) ** 2) / 2
+    g = min(1.0, max(noise, 0.0) / distance) if differ else 1.0
+    shrunk = [(1 - g) * S + g * one for S in covariances]
+    to = power((shrunk[0] + shrunk[1]) / 2, 0.5)
     Z = X - means[domain] + mean
-    for k, (part, S) in enumerate(zip(parts, covariances)):
-        noise = (np.mean(np.sum(part**2, axis=1) ** 2) - np.sum(S**2)) / len(part) / 2
-        g = min(1.0, max(noise, 0.0) / np.sum((S - to) ** 2))
-        matrix = power(S + g * (to - S), -0.5) @ power(to, 0.5)
-        Z[np.ix_(domain == k, live)] = part @ matrix * scale + mean[live]
+    for k, (part, S) in enumerate(zip(parts, shrunk)):
+        Z[np.ix_(domain == k, live)] = part @ power(S, -0.5) @ to * scale + mean[live]
     return Z
 
 

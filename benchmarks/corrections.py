@@ -45,8 +45,8 @@ EQUAL = {
 REASONS = {
     ("ComBat", "error_32"): "ours returns float32 for float32, which has steps of 6e-5 at 1000; "
     "neuroCombat returns float64",
-    ("CORAL, shrunk", "auc"): "ours shrinks towards the pooled covariance and only moves features "
-    "that are constant in one set; skada shrinks the correlations of each set towards zero",
+    ("CORAL, shrunk", "auc"): "ours shrinks both sets by one weight, on the scale of both; skada "
+    "shrinks each by its own, on the scale of its own",
 }
 
 

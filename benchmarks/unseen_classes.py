@@ -88,6 +88,9 @@ def main(paths: list[str], seeds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
+    if "--help" in sys.argv:
+        print(__doc__)
+    elif len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(sys.argv[1:3], [int(seed) for seed in sys.argv[3:]] or [0])
+    else:
+        main(sys.argv[1:3], [int(seed) for seed in sys.argv[3:]] or [0])

@@ -119,7 +119,8 @@ def test_meta_says_what_was_done(result):
     assert meta["config"]["n_permutations"] == QUICK["n_permutations"]
     assert meta["config"]["pool"] == "mean"
     assert {"biasaudio", "python", "numpy", "scikit-learn"} <= set(meta["versions"])
-    assert meta["warnings"] == []
+    # No class shifts by itself in these clips, and the correction that looks for that says so.
+    assert all("on held-out groups no strength of" in text for text in meta["warnings"])
     assert meta["excluded"] == []
 
 

@@ -186,6 +186,9 @@ def test_scaled_probe_reads_features_that_hardly_vary(rng):
     assert scaled.auc > 0.85 > 0.65 > linear.auc
 
 
+@pytest.mark.filterwarnings(
+    "ignore:on held-out groups no strength:biasaudio.errors.BiasAudioWarning"
+)
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.is_per_target])
 def test_every_correction_can_be_probed(name):
     table, _ = make_domains(n=360, d=8, random_state=0)

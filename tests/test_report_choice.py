@@ -1,5 +1,6 @@
 """What is recommended follows the printed rule, and compares like with like."""
 
+import re
 from dataclasses import replace
 
 from report_fixtures import make_result
@@ -40,6 +41,20 @@ def test_none_is_recommended_when_leakage_stays():
     found = answers(result, "choice")
     assert [f.status for f in found] == ["none recommended"]
     assert "none measurably lowers" in found[0].answer
+
+
+def test_what_helps_transfer_alone_is_named_though_the_dataset_stays_readable():
+    result = make_result()
+    for name in ("nap", "wccn"):
+        result = edited(result, "probes", {"method": name}, auc=0.96, low=0.94, high=0.98)
+    (found,) = [f for f in answers(result, "choice") if f.status == "none recommended"]
+    assert "saw target labels: none measurably lowers" in found.answer
+    named = re.search(r"Where transfer is all that counts, (\w+) does most", found.answer)
+    lines = judge(View.of(result)).set_index("method")
+    assert lines.loc[named[1], "n_better"] == lines.loc[["nap", "wccn"], "n_better"].max() > 0
+    harmed = edited(result, "comparisons", {"method": named[1]}, delta=-0.05, low=-0.06, high=-0.04)
+    texts = [f.answer for f in answers(harmed, "choice")]
+    assert not any(f"counts, {named[1]} does" in text for text in texts)
 
 
 def test_overlapping_margins_are_not_a_lower_leakage():

@@ -7,6 +7,8 @@ import pytest
 from scipy.linalg import fractional_matrix_power
 
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
+from biasaudio.moments import Moments
+from biasaudio.transforms._shrinkage import Group
 from biasaudio.transforms.alignment import CORAL
 
 EXACT = 1e-9
@@ -115,21 +117,65 @@ def test_the_automatic_weight_follows_the_noise(rng):
     assert (same > 0.5).all()
 
 
-def test_the_automatic_weight_beats_none_and_all(rng):
-    d, errors = 30, {0.05: [], "auto": [], 1.0: []}
+def test_the_automatic_weight_is_near_the_best(rng):
+    d = 30
     mix = np.linalg.qr(rng.normal(size=(d, d)))[0] * np.linspace(0.3, 2, d)
-    truth = [np.eye(d), mix.T @ mix]
-    for _ in range(5):
-        X = rng.normal(size=(160, d))
-        X[80:] = X[80:] @ mix
-        domain = np.repeat(["a", "b"], 80)
-        sample = np.stack([covariance(X[:80]), covariance(X[80:])])
-        for weight, total in errors.items():
-            # The units are near one, so the weights may be judged without them.
-            g = CORAL(shrinkage=weight, scale=False).fit(X, domain=domain).shrinkage_
-            shrunk = sample + g[:, None, None] * (sample.mean(axis=0) - sample)
-            total.append(np.square(shrunk - truth).sum())
-    assert np.mean(errors["auto"]) < min(np.mean(errors[0.05]), np.mean(errors[1.0]))
+    truth = np.stack([np.eye(d) + 0.5, mix.T @ mix])
+    root = [np.linalg.cholesky(S).T for S in truth]
+    weights = np.linspace(0, 1, 101)[:, None, None, None]
+    chosen, errors = [], np.zeros(101)
+    for _ in range(20):
+        X = np.concatenate([rng.normal(size=(60, d)) @ S for S in root])
+        domain = np.repeat(["a", "b"], 60)
+        chosen.append(CORAL(scale=False).fit(X, domain=domain).shrinkage_)
+        sample = np.stack([covariance(X[:60]), covariance(X[60:])])
+        prior = np.trace(sample.mean(axis=0)) / d * np.eye(d)
+        shrunk = sample + weights * (prior - sample)
+        errors += np.square(shrunk - truth).sum(axis=(1, 2, 3))
+    assert (np.ptp(chosen, axis=1) == 0).all()
+    assert 0.05 < weights[errors.argmin()].item() < 0.95
+    np.testing.assert_allclose(np.mean(chosen), weights[errors.argmin()].item(), atol=0.05)
+
+
+def test_auto_is_the_textbook_map_of_the_shrunk_covariances(rng):
+    X, domain = planted(rng, n=100)
+    X[domain == "c", 3] = 5.0
+    fitted = CORAL().fit(X, domain=domain)
+    g = fitted.shrinkage_[0]
+    sample = [covariance(X[domain == k]) for k in "abc"]
+    diagonal = np.diag(np.mean(sample, axis=0).diagonal())
+    size = np.sqrt(diagonal.diagonal())
+    shrunk = [((1 - g) * S + g * diagonal) / np.outer(size, size) for S in sample]
+    root = fractional_matrix_power(np.mean(shrunk, axis=0), 0.5)
+    for k, S in zip("abc", shrunk):
+        expected = fractional_matrix_power(S, -0.5) @ root * size / size[:, None]
+        np.testing.assert_allclose(fitted.to_affine()[k].matrix, expected, atol=EXACT)
+    assert 0 < g < 0.5
+
+
+def test_covariances_that_are_equal_already_stay_as_they_are(rng):
+    d = 20
+    size = np.linspace(0.2, 3, d)[:, None] * np.linalg.qr(rng.normal(size=(d, d)))[0]
+    half = rng.normal(size=(100, d)) @ size
+    X = np.concatenate([half, half + 1])
+    domain = np.repeat(["a", "b"], 100)
+    fitted = CORAL().fit(X, domain=domain)
+    assert (fitted.shrinkage_ == 1).all()
+    Z = fitted.transform(X, domain=domain)
+    np.testing.assert_allclose(Z[:100] - X[:100], np.full((100, d), 0.5), atol=EXACT)
+    # New clips of the same covariance are as far apart as noise is, which is no reason.
+    X[100:] = rng.normal(size=(100, d)) @ size
+    assert (CORAL().fit(X, domain=domain).shrinkage_ < 0.9).all()
+
+
+def test_different_numbers_of_clips_are_not_different_covariances(rng):
+    d = 20
+    size = np.linspace(0.2, 3, d) * np.linalg.qr(rng.normal(size=(d, d)))[0]
+    X = rng.normal(size=(4040, d)) @ size
+    domain = np.repeat(["a", "b"], [4000, 40])
+    matrix = CORAL().fit(X, domain=domain).to_affine()["a"].matrix
+    own = CORAL(shrinkage=0).fit(X, domain=domain).to_affine()["a"].matrix
+    assert np.abs(matrix - np.eye(d)).max() < 0.6 * np.abs(own - np.eye(d)).max()
 
 
 @pytest.mark.parametrize(("n", "d", "is_thin"), [(60, 200, True), (90, 120, False)])
@@ -143,9 +189,28 @@ def test_fewer_clips_than_features(rng, n, d, is_thin, shrinkage):
     assert (affine.up is not None) == is_thin
     size = np.sqrt(np.mean([X[domain == k].var(axis=0) for k in "abc"], axis=0))
     stretch = np.linalg.norm(affine.matrix * size[:, None] / size, 2)
-    assert stretch < fitted.shrinkage_.min() ** -0.5 + 1e-6
+    g, largest = fitted.shrinkage_.max(), 1.0
+    if shrinkage == "auto":
+        pooled = np.mean([covariance(X[domain == k] / size) for k in "abc"], axis=0)
+        largest = (1 - g) * np.linalg.eigvalsh(pooled).max() + g
+    assert stretch < (largest / g) ** 0.5 + 1e-6
     new = rng.normal(size=(50, d))
     assert np.isfinite(fitted.transform(new, domain=np.repeat("b", 50))).all()
+
+
+def test_the_automatic_thin_map_is_the_dense_one(rng):
+    X, domain = planted(rng, n=60, d=90)
+    thin = CORAL().fit(X, domain=domain)
+    cells = Moments(dtype=np.float64).update(X, domain=domain).by("domain")
+    groups = [Group(cell, X[domain == k]) for k, cell in sorted(cells.items())]
+    dense = CORAL().fit(X, domain=domain)
+    dense._align(groups)
+    assert dense.shrinkage_[0] == pytest.approx(thin.shrinkage_[0], abs=EXACT)
+    new = rng.normal(size=(30, 90))
+    where = np.repeat(["a", "b", "c"], 10)
+    np.testing.assert_allclose(
+        dense.transform(new, domain=where), thin.transform(new, domain=where), atol=1e-7
+    )
 
 
 def test_the_thin_map_is_the_dense_one(rng):
@@ -252,7 +317,7 @@ def test_unseen_domains(rng):
     np.testing.assert_array_equal(same, X)
     # The clips of all domains, in equal parts and taken as one, come to the pooled covariance.
     parts = np.concatenate([np.flatnonzero(domain == k)[:150] for k in "abc"])
-    fitted = CORAL(unseen="global").fit(X[parts], domain=domain[parts])
+    fitted = CORAL(shrinkage=0.1, unseen="global").fit(X[parts], domain=domain[parts])
     Z = fitted.transform(X[parts], domain=new[parts])
     pooled = np.mean([covariance(X[parts][domain[parts] == k]) for k in "abc"], axis=0)
     assert np.abs(covariance(X[parts]) - pooled).max() > 0.05
@@ -297,3 +362,6 @@ def test_real_vectors_with_dead_features(shared):
     assert np.abs(X[:200].mean(0, dtype=float) - X[200:].mean(0, dtype=float)).max() > 0.1
     np.testing.assert_allclose(Z[:200].mean(0), Z[200:].mean(0), atol=1e-4)
     assert np.abs(Z).max() < 10 * np.abs(X).max()
+    # A feature that is silent in one set is compared too: what differs shrinks.
+    silent = X[:200].std(axis=0) == 0
+    assert Z[200:, silent].var(dtype=float) < 0.8 * X[200:, silent].var(dtype=float)

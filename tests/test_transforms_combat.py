@@ -258,6 +258,19 @@ def test_the_same_clips_give_the_same_map(rng):
     )
 
 
+def test_an_unseen_domain_has_the_usual_columns_of_all_clips(rng):
+    X, domain, _, level = planted(rng)
+    level = level + 2.0 * (domain == "a")
+    combat = ComBat(unseen="global").fit(X, domain=domain, preserve=level[:, None])
+    new = np.full(len(X), "new")
+    usual = np.full((len(X), 1), level.mean())
+    expected = combat.transform(X, domain=new)
+    found = combat.transform(X, domain=new, preserve=usual)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    other = combat.transform(X, domain=new, preserve=usual + 1)
+    assert np.abs(other - expected).max() > 0.01
+
+
 def test_unseen_domains(rng):
     X, domain, label, _ = planted(rng)
     new = np.full(len(X), "z")

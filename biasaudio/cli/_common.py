@@ -162,7 +162,9 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
 
 def add_correction_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which corrections to compare, and how."""
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: all that apply")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="default: the usual ones that apply"
+    )
     parser.add_argument(
         "--modes",
         nargs="+",

@@ -28,7 +28,7 @@ def fit_method(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     transform = _make(method, args.set, args.seed)
     names = _column_names(args, method, transform)
     taken = [name for columns in names.values() for name in columns]
-    source = open_source(args, not_features=taken)
+    source = open_source(args, features=args.features, not_features=taken)
     columns = {
         keyword: _column(source, keyword, wanted)
         for keyword, wanted in names.items()
@@ -102,22 +102,35 @@ def _column_names(args: argparse.Namespace, method: Any, transform: Any) -> dict
 def _column(source: Any, keyword: str, names: list[str]) -> Any:
     """Return the column, or the columns beside one another, that go to a keyword."""
     import numpy as np
+    import pandas as pd
 
     columns = [np.asarray(source.column(name)) for name in names]
     if keyword not in NUMBERS and len(columns) == 1:
         if keyword == "domain":
             source.check_known(columns[0], names[0])
-        return columns[0]
+        return _alone(columns[0]) if keyword == "groups" else columns[0]
     numbers = []
     for name, column in zip(names, columns):
-        try:
-            numbers.append(column.astype(float))
-        except ValueError as error:
+        found = pd.to_numeric(pd.Series(column.ravel()), errors="coerce").to_numpy(float)
+        if np.isnan(found).any():
+            at = int(np.isnan(found).argmax())
             raise DataError(
-                f"column {name!r} is to be the {keyword}, which takes numbers, but {error}; give "
-                "another column, or remove these clips"
-            ) from error
+                f"column {name!r} is to be the {keyword}, which takes numbers, but has "
+                f"{str(column.ravel()[at])!r} in row {at}; give another column, or leave such "
+                "clips out"
+            )
+        numbers.append(found.reshape(column.shape))
     return numbers[0] if len(numbers) == 1 else np.column_stack(numbers)
+
+
+def _alone(groups: Any) -> Any:
+    """Return the groups, with one of its own for each clip whose group is blank."""
+    import numpy as np
+
+    names = groups.astype(str)
+    # No name that is there ends like this.
+    own = np.char.add("\x1f", np.arange(len(names)).astype(str))
+    return np.where(names == "", own, names)
 
 
 def _rows(args: argparse.Namespace, source: Any) -> tuple[Any, str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biasaudio.cli._common import partial_rule, read_clips
+from biasaudio.cli._common import note, partial_rule, read_clips
+from biasaudio.cli._source import Source, check_classes, is_linear
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = ["FileSource", "StoreSource", "open_source"]
 
+TABLES = (".csv", ".parquet")
 STORE_ONLY = ("embedding", "datasets", "clips", "openmic", "irmas", "name")
 
 
@@ -29,7 +31,7 @@ def open_source(
     ----------
     args : argparse.Namespace
     features : sequence of str, optional
-        The columns that a correction was fitted on.
+        The columns that a correction was, or is to be, fitted on.
     not_features : sequence of str
         Columns that are used for something else.
 
@@ -41,7 +43,10 @@ def open_source(
     from biasaudio.store.schema import SUFFIXES as STORES
 
     path = Path(args.source)
-    if path.is_dir() or path.suffix.lower() in STORES:
+    is_store = path.is_dir() or path.suffix.lower() in STORES
+    if args.features and (is_store or path.suffix.lower() not in TABLES):
+        raise ParameterError(f"--features is for {' and '.join(TABLES)} files, not for {path}")
+    if is_store:
         return StoreSource(args)
     if path.suffix.lower() not in SUFFIXES:
         raise ParameterError(
@@ -51,80 +56,7 @@ def open_source(
     return FileSource(args, features, not_features)
 
 
-class _Source:
-    """Say what is shared: where columns come from, and how missing ones are named."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.columns: dict[str, Any] = {}
-        self.n_clips = 0
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a column."""
-        return name in self.columns
-
-    def column(self, name: str) -> Any:
-        """Return a column, one value a clip."""
-        from biasaudio._validation import did_you_mean, name_some
-
-        if name not in self.columns:
-            held = name_some(self.columns, 10) or "none"
-            raise ParameterError(
-                f"{self.args.source} has no column {name!r}, only {held}"
-                f"{did_you_mean(name, self.columns)}; name another one with --domain or --column, "
-                "or give a file with --columns-from"
-            )
-        return self.columns[name]
-
-    def check_known(self, values: Any, name: str) -> None:
-        """Refuse clips whose domain is blank."""
-        import numpy as np
-
-        blank = np.flatnonzero(np.asarray(values).astype(str) == "")
-        if blank.size:
-            raise DataError(
-                f"column {name!r} is blank for {blank.size} of {len(values)} clips, first in row "
-                f"{blank[0]}; fill it in or leave these clips out"
-            )
-
-    def add_columns_from(self) -> None:
-        """Add the columns of the file that was given beside the source."""
-        if self.args.columns_from is None:
-            return
-        from biasaudio.store.readers import read_columns_file
-
-        for name, column in read_columns_file(self.args.columns_from).items():
-            if column.ndim and len(column) == self.n_clips:
-                # The domains alone are what they are asked for as.
-                self.columns[name] = column
-            elif name in (self.args.domain, "dataset"):
-                raise DataError(
-                    f"{self.args.columns_from} has {len(column) if column.ndim else 1} rows, but "
-                    f"{self.args.source} has {self.n_clips} clips; give one row a clip, in the "
-                    "same order"
-                )
-
-    @contextmanager
-    def progress(self, total: int) -> Iterator[Any]:
-        """Show a bar on stderr, if somebody is there to see it."""
-        from tqdm import tqdm
-
-        hide = True if self.args.quiet else None
-        with tqdm(total=total, unit=" rows", unit_scale=True, leave=False, disable=hide) as bar:
-            yield bar.update
-
-    def domains(self, transform: Any) -> Any:
-        """Return the domain of each clip, or None for a correction that does not need it."""
-        import numpy as np
-
-        if not transform.domain_aware:
-            return None
-        found = np.asarray(self.column(self.args.domain))
-        self.check_known(found, self.args.domain)
-        return found
-
-
-class FileSource(_Source):
+class FileSource(Source):
     """Read a file of vectors, and write one like it."""
 
     def __init__(
@@ -133,6 +65,7 @@ class FileSource(_Source):
         features: Sequence[str] | None,
         not_features: Sequence[str],
     ) -> None:
+        from biasaudio._validation import name_some
         from biasaudio.store.readers import open_vectors
 
         super().__init__(args)
@@ -140,6 +73,9 @@ class FileSource(_Source):
             if getattr(args, name, None):
                 raise ParameterError(f"--{name} is for stores, but {args.source} is a file")
         self.file = open_vectors(args.source, features=features, not_features=not_features)
+        if self.file.is_guessed:
+            names = name_some(self.file.features or [], 9)
+            note(args, f"features: {names} (all that are numbers; --features takes others)")
         self.n_clips, self.columns = self.file.n_clips, dict(self.file.columns)
         self.add_columns_from()
 
@@ -149,20 +85,28 @@ class FileSource(_Source):
 
     def apply(self, transform: Any, *, method: str) -> dict[str, Any]:
         """Write the corrected file, and return what was done."""
+        if self.file.frame_clip is not None and not is_linear(transform):
+            name = type(transform).__name__
+            raise ParameterError(
+                f"{self.args.source} holds frames, and {name} is for the mean of a clip's frames, "
+                "which is not the mean of changed frames; save one vector a clip as X (n, d)"
+            )
         domains = self.domains(transform)
+        if self.has("label"):
+            check_classes(transform, self.column("label"))
 
         def change(X: Any, rows: Any) -> Any:
             """Return corrected vectors."""
             return _transform(transform, X, None if domains is None else domains[rows])
 
-        n_rows = sum(map(len, self.file.vectors.values()))
+        n_rows = self.file.n_rows
         with self.progress(n_rows) as advance:
             overwrite = self.args.overwrite
             self.file.write(self.args.out, change, overwrite=overwrite, advance=advance)
         return {"n_vectors": n_rows}
 
 
-class StoreSource(_Source):
+class StoreSource(Source):
     """Read an embedding of a store, and write another one."""
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -192,7 +136,7 @@ class StoreSource(_Source):
             pool="mean",
             missing=rule,
             unknown=rule,
-            progress=not self.args.quiet,
+            progress=not self.args.quiet and sys.stderr.isatty(),
         )[self.embedding]
 
     def _use(self, clips: Any) -> None:
@@ -220,6 +164,7 @@ class StoreSource(_Source):
         if name == self.embedding and not self.args.overwrite:
             raise ParameterError(f"--name {name!r} is what the vectors are called; choose another")
 
+        self._check_classes(transform)
         domains: dict[str, Any] = {}
 
         def change(X: Any, clips: Any, rows: Any) -> Any:
@@ -240,12 +185,29 @@ class StoreSource(_Source):
                 embedding=self.embedding,
                 name=name,
                 datasets=self.datasets,
-                # The mean of linearly corrected frames is the corrected mean; no other is.
-                pool=not hasattr(transform, "affine_") and not hasattr(transform, "affines_"),
+                pool=not is_linear(transform),
                 overwrite=self.args.overwrite,
                 advance=advance,
             )
         return {"n_vectors": n_rows, "embedding": name, "datasets": list(self.datasets)}
+
+    def _check_classes(self, transform: Any) -> None:
+        """Warn of classes that the correction was not fitted on, where clips say theirs."""
+        from biasaudio._audit.labels import classes
+        from biasaudio.datasets import ClipTable
+
+        if not hasattr(transform, "check_classes"):
+            return
+        parts = [self._clips_of(dataset) for dataset in self.datasets]
+        found = [clips for clips in parts if clips is not None and clips.label_names]
+        if found:
+            check_classes(transform, classes(ClipTable.concat(found)))
+
+    def _clips_of(self, dataset: str) -> Any:
+        """Return what is known of the clips of a dataset, or None."""
+        if self.known is None:
+            return self.store.clips(dataset)
+        return self.known.select(self.known.dataset == dataset)
 
     def _domains_of(self, transform: Any, clips: Any) -> Any:
         """Return the domain of each of these clips, as --clips says where it is given."""

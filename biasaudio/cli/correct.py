@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fitting = actions.add_parser("fit", help="fit a correction and save it")
     _add_source(fitting)
-    fitting.add_argument("--method", required=True, metavar="NAME", help="such as leace")
+    fitting.add_argument(
+        "--method", required=True, metavar="NAME", help="such as leace; 'correct info' lists all"
+    )
     fitting.add_argument("--out", required=True, metavar="FILE", help="the correction, .npz")
     fitting.add_argument(
         "--split", metavar="NAME", help="fit on these clips only, or 'all' (default train, if any)"
@@ -47,8 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     applying.add_argument(
         "--unseen", metavar="RULE", help="for a new domain: raise, identity or global"
     )
-    info = actions.add_parser("info", help="say what a saved correction is")
-    info.add_argument("file", metavar="FILE", help="a correction that fit saved")
+    info = actions.add_parser("info", help="say what a saved correction is, or list the methods")
+    info.add_argument(
+        "file", nargs="?", metavar="FILE", help="a correction that fit saved (default: all methods)"
+    )
     for action in (fitting, applying):
         action.add_argument("--overwrite", action="store_true", help="replace what is there")
     for action in (fitting, applying, info):
@@ -69,6 +73,12 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "--columns-from",
         metavar="FILE",
         help="one row a row of SOURCE: .csv, .parquet, .npz, or the domains as .npy or .txt",
+    )
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        metavar="COLUMN",
+        help="of a .csv or .parquet (default f0, f1, ..., else all numbers)",
     )
     stores = parser.add_argument_group("of a store")
     stores.add_argument("--embedding", metavar="NAME", help="needed if there are several")
@@ -117,7 +127,7 @@ def _apply(args: argparse.Namespace) -> None:
     names = getattr(transform, "feature_names_in_", None)
     source = open_source(
         args,
-        features=None if names is None else list(names),
+        features=args.features or (None if names is None else list(names)),
         not_features=[args.domain] if transform.domain_aware else [],
     )
     document = {"file": args.file, "class": name, "source": args.source, "out": args.out}
@@ -131,6 +141,9 @@ def _info(args: argparse.Namespace) -> None:
 
     from biasaudio.transforms.persist import load, read_header
 
+    if args.file is None:
+        _list(args)
+        return
     path = Path(args.file)
     document = _document(path, read_header(path), load(path))
     card = document["card"]
@@ -150,6 +163,7 @@ def _info(args: argparse.Namespace) -> None:
         "needs": card["needs"] if card else "",
         "may see": ", ".join(seen),
         "parameters": ", ".join(f"{k}={v!r}" for k, v in document["parameters"].items()),
+        "gate": document["gate"] or "",
         "size": _size(document),
         "features": ", ".join(document["feature_names"] or []),
         "saved": f"{document['saved']}, biasaudio {document['biasaudio']}",
@@ -159,6 +173,16 @@ def _info(args: argparse.Namespace) -> None:
     width = max(map(len, lines))
     text = "\n".join(f"{key.ljust(width)}  {value}" for key, value in lines.items() if value)
     emit(args, text, document)
+
+
+def _list(args: argparse.Namespace) -> None:
+    """Print the table of methods."""
+    from biasaudio.cli._common import text_table
+    from biasaudio.transforms.methods import METHODS
+
+    cards = [dict(method.card()) for method in METHODS.values()]
+    keys = ("method", "needs", "explanation")
+    emit(args, text_table([{key: card[key] for key in keys} for card in cards]), {"methods": cards})
 
 
 def _document(path: Any, header: dict[str, Any], transform: Any) -> dict[str, Any]:
@@ -183,6 +207,8 @@ def _document(path: Any, header: dict[str, Any], transform: Any) -> dict[str, An
             name: affine.rank if affine.gain is None else len(affine.center)
             for name, affine in maps.items()
         },
+        # What self-training decided; "none" leaves vectors as they are.
+        "gate": (state.get("gate_") or {}).get("decision"),
         "card": _card(transform),
     }
 

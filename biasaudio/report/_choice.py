@@ -161,11 +161,34 @@ def _why_none(rows: pd.DataFrame) -> str:
     )
 
 
+def _for_transfer(rows: pd.DataFrame, view: View) -> str:
+    """Name what helps transfer most without harm, though the dataset stays readable."""
+    good = rows[
+        (rows["n_better"] > 0) & (rows["n_worse"] == 0) & (rows["own_worse"].str.len() == 0)
+    ]
+    if good.empty:
+        return ""
+    best = good.sort_values(["n_better", "recovered"], ascending=False, kind="stable").iloc[0]
+    share = (
+        f", {num.share(best['recovered'])} of the drop recovered" if best["recovered"] > 0 else ""
+    )
+    is_probed = best["n_sets"] > 0
+    left = (
+        "the dataset is not measurably less readable" if is_probed else "the dataset was not probed"
+    )
+    return (
+        f" Where transfer is all that counts, {variant(best['method'], best['mode'], view.modes)} "
+        f"does most: {best['n_better']} of {num.count(best['n_pairs'], 'pair')} measurably better "
+        f"and none worse{share}; {left}."
+    )
+
+
 def _choice(view: View, name: str, sight: str, rows: pd.DataFrame) -> Finding:
     best = _pick(rows)
     among = f"among the {num.count(len(rows), 'correction')} that {sight}"
     if best is None:
-        answer = f"For {name}, none is recommended {among}: {_why_none(rows)}."
+        why = f"{_why_none(rows)}.{_for_transfer(rows, view)}"
+        answer = f"For {name}, none is recommended {among}: {why}"
         return Finding(QUESTIONS["choice"], answer, "none recommended", "choice", name)
     label = variant(best["method"], best["mode"], view.modes)
     gain = (

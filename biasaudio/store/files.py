@@ -41,6 +41,8 @@ class VectorFile:
         The clip of each of the ``frames``.
     features : list of str or None
         The columns of a table that X was read from.
+    is_guessed : bool
+        Whether these are all that hold numbers, as no name says which.
     rest : dict of str to np.ndarray, or pd.DataFrame
         All of an npz file but the vectors; all of a table.
     """
@@ -51,6 +53,7 @@ class VectorFile:
     columns: dict[str, _Array] = field(default_factory=dict)
     frame_clip: NDArray[np.intp] | None = None
     features: list[str] | None = None
+    is_guessed: bool = False
     rest: Any = None
 
     @property

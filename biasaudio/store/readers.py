@@ -185,19 +185,26 @@ def _open_table(
     frame = _read_frame(path)
     columns: dict[str, _Array] = {}
     numbers = frame if path.suffix.lower() == ".parquet" else _numbers(frame)
+    is_guessed = features is None
     if features is None:
         features = _feature_columns(numbers, path, {*FIELDS, "clip_id", *not_features})
+    features = list(dict.fromkeys(features))
     missing = [name for name in features if name not in frame.columns]
     wrong = [n for n in features if n not in missing and not _is_number(numbers[n])]
     if missing or wrong:
         what = f"no column {name_some(missing)}" if missing else f"text in {name_some(wrong)}"
         raise DataError(
-            f"{path} has {what}, which the correction was fitted on; give the same features"
+            f"{path} has {what}, which the correction was fitted on, or is to be; give columns of "
+            "numbers that are there"
         )
     columns = {n: frame[n].to_numpy() for n in frame.columns if n not in set(features)}
     is_single = all(numbers[name].dtype == np.float32 for name in features)
-    X = numbers[list(features)].to_numpy(np.float32 if is_single else np.float64, na_value=np.nan)
-    return VectorFile(path, {"X": X}, len(X), columns, features=list(features), rest=frame)
+    X = numbers[features].to_numpy(np.float32 if is_single else np.float64, na_value=np.nan)
+    # Names other than f0, f1, ... say nothing of what the columns hold.
+    is_guessed &= not re.fullmatch(r"f\d+", features[0])
+    return VectorFile(
+        path, {"X": X}, len(X), columns, features=features, is_guessed=is_guessed, rest=frame
+    )
 
 
 def _read_frame(path: Path) -> pd.DataFrame:

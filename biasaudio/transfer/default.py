@@ -15,7 +15,7 @@ from biasaudio.transfer.solver import LogisticBatch
 from biasaudio.transfer.task import Outcome, Task, measure
 from biasaudio.transforms.methods import ORIGINAL, Method, apply_correction
 
-__all__ = ["Cell", "cells", "run_cell"]
+__all__ = ["Cell", "cells", "run_cell", "warn_of_labels"]
 
 _Array = NDArray[np.float64]
 _Floats = NDArray[np.floating[Any]]
@@ -52,11 +52,12 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
     ``global``) or on those that have the label (``classwise``).
     """
     shared = _corrected(task, cell)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    fits: list[Any] = []
     labels = np.array(cell.labels)
     for source in task.domains:
         train = np.flatnonzero(task.is_train & (task.domain == source))
-        vectors = _by_target(task, cell, source) if shared is None else {}
+        vectors = _by_target(task, cell, source, fits) if shared is None else {}
         model, fitted_on = None, None
         for target in task.domains:
             X = vectors[target] if shared is None else shared
@@ -82,6 +83,7 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
                     )
                     for mode in cell.modes
                 ]
+    warn_of_labels(task, fits)
     return outcomes
 
 
@@ -97,14 +99,32 @@ def _corrected(task: Task, cell: Cell) -> _Floats | None:
         rows = rows & task.Y[:, cell.labels[0]] & task.mask[:, cell.labels[0]]
     columns: dict[str, Any] = task.columns(rows)
     fitted = method.fit(task.X[rows], **columns)
+    warn_of_labels(task, [fitted])
     return apply_correction(fitted, task.X, task.domain)
 
 
-def _by_target(task: Task, cell: Cell, source: str) -> dict[str, _Floats]:
+def warn_of_labels(task: Task, fits: Sequence[Any]) -> None:
+    """Warn, once for all fits, if labels are corrected that one of them was not fitted on.
+
+    What changes nothing, such as a self-trained correction behind a closed
+    gate, does no harm.
+    """
+    able = [
+        one
+        for one in fits
+        if hasattr(one, "check_classes") and not np.all(getattr(one, "gains_", 0.0) == 1)
+    ]
+    if able:
+        worst = min(able, key=lambda one: len(one.fitted_classes_))
+        is_column = worst.classes_.dtype.kind in "iu"
+        worst.check_classes(np.arange(len(task.label_names)) if is_column else task.label_names)
+
+
+def _by_target(task: Task, cell: Cell, source: str, fits: list[Any]) -> dict[str, _Floats]:
     """Return the vectors corrected for each target, whose labels are not looked at.
 
     The source itself gets those of its first target: that is what a classifier
-    for that target scores on its own dataset.
+    for that target scores on its own dataset.  The corrections go to ``fits``.
     """
     if cell.method is None:
         return {}
@@ -118,6 +138,7 @@ def _by_target(task: Task, cell: Cell, source: str) -> dict[str, _Floats]:
         fitted = cell.method.fit(
             task.X[rows], domain=task.domain[rows], label=known, groups=task.groups[rows]
         )
+        fits.append(fitted)
         found[target] = apply_correction(fitted, task.X, task.domain)
     first = next(iter(found))
     # In this order the classifier of the first target serves both.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from biasaudio.errors import ParameterError
 from biasaudio.probes.inference import group_weights, interval, mean_known, weighted_auc
 from biasaudio.probes.scaling import common_units
 from biasaudio.transfer._curve import FewShotResult, FewShotRow
-from biasaudio.transfer.default import _Classifiers
+from biasaudio.transfer.default import _Classifiers, warn_of_labels
 from biasaudio.transfer.task import Task
 from biasaudio.transforms.methods import Method, apply_correction, check_methods
 
@@ -42,8 +42,8 @@ def few_shot_curve(
     *,
     source: str,
     target: str,
-    methods: Sequence[str | Method] = ("nap", "wccn"),
-    counts: Sequence[int | None] = (0, 1, 2, 5, 10, 20, None),
+    methods: str | Method | Sequence[str | Method] = ("nap", "wccn"),
+    counts: int | Sequence[int | None] | None = (0, 1, 2, 5, 10, 20, None),
     n_draws: int = 5,
     n_resamples: int = 1000,
     random_state: int = 0,
@@ -58,9 +58,9 @@ def few_shot_curve(
         Two datasets or more; the others are not used.
     source, target : str
         The dataset that trains, and the one that is scored.
-    methods : sequence of str or Method
+    methods : str, Method, or sequence of these
         Names in `biasaudio.transforms.METHODS`, or entries of your own.
-    counts : sequence of int or None
+    counts : int, None, or sequence of these
         Labelled clips of each class; None for all training clips of the
         target.  0 measures what needs none.
     n_draws : int
@@ -119,10 +119,12 @@ def few_shot_curve(
         raise ParameterError(f"source and target are both {source!r}; give two datasets")
     check_count(n_draws, "n_draws", 1)
     check_count(n_resamples, "n_resamples", 1)
-    counts = list(dict.fromkeys(counts))
-    for count in counts:
+    check_count(random_state, "random_state", 0)
+    wanted = list(dict.fromkeys(counts if isinstance(counts, Iterable) else [counts]))
+    for count in wanted:
         if count is not None:
             check_count(count, "counts", 0)
+    methods = [methods] if isinstance(methods, (str, Method)) else list(methods)
     chosen = tuple(m for m in methods if isinstance(m, Method))
     chosen += check_methods([m for m in methods if not isinstance(m, Method)])
     for method in chosen:
@@ -130,7 +132,7 @@ def few_shot_curve(
             raise ParameterError(f"method {method.name!r} needs genres; give a task with them")
     task = replace(task, X=common_units(task.X, task.is_train))
     study = _Study(task, source, target, chosen, random_state)
-    jobs = list(study.jobs(counts, n_draws))
+    jobs = list(study.jobs(wanted, n_draws))
     found = run_all(functools.partial(_run, study), jobs, n_jobs=n_jobs, progress=progress)
     return _summarise(study, jobs, found, n_draws, n_resamples)
 
@@ -185,9 +187,12 @@ class _Study:
             hidden = task.domain[rows] == self.target
             columns["label"] = np.where(hidden, "", task.single_labels()[rows])
         fitted = method.fit(task.X[rows], **columns)
+        warn_of_labels(task, [fitted])
         within = np.isin(task.domain, (self.source, self.target))
-        X = task.X.copy()
-        X[within] = apply_correction(fitted, X[within], task.domain[within])
+        Z = apply_correction(fitted, task.X[within], task.domain[within])
+        # Kernel methods have another width; clips of other datasets are not looked at.
+        X = np.zeros((len(task.X), Z.shape[1]), dtype=Z.dtype)
+        X[within] = Z
         return X
 
     def scores(self, X: Any, picked: _Rows) -> list[_Array]:

@@ -128,7 +128,7 @@ class DomainFreeTransform(BaseTransform):
             If the result does not fit into ``out``.
         """
         checked = self._transform_input(X)
-        return self.to_affine()(checked, _destination(checked, copy, out))
+        return self.to_affine()(checked, _destination(checked, copy or checked is not X, out))
 
     def to_affine(self) -> Affine:
         """Return the fitted correction as an `Affine` map, ``alpha`` included."""
@@ -216,7 +216,7 @@ class DomainAwareTransform(BaseTransform):
             parts = [a(take(checked, np.flatnonzero(codes == k))) for k, a in enumerate(affines)]
             order = np.argsort(np.argsort(codes, kind="stable"))
             return take(concatenate(parts, checked), order)
-        out = _destination(checked, copy, out)
+        out = _destination(checked, copy or checked is not X, out)
         result = np.empty_like(checked) if out is None else out
         for code, affine in enumerate(affines):
             rows = codes == code

@@ -145,7 +145,13 @@ def read_columns(values: ArrayLike, name: str, n: int, *, categories: bool) -> _
             f"{name} has shape {array.shape}, but X has {n} clips; give one row a clip, (n,) or "
             "(n, columns)"
         )
-    if categories and array.ndim == 1 and array.dtype.kind != "f":
+    is_binary = array.dtype.kind in "fiub" and bool(np.isin(array, (0, 1)).all())
+    if categories and array.ndim == 2 and not is_binary:
+        raise DataError(
+            f"{name} has other columns than 0 and 1; give one class a clip, (n,), or a column of 0 "
+            "and 1 for each class"
+        )
+    if categories and array.ndim == 1 and not (array.dtype.kind == "f" and is_binary):
         names, codes = check_categories(array, name, n)
         return np.eye(len(names))[codes]
     if array.dtype.kind not in "fiub":

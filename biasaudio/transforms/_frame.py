@@ -25,8 +25,10 @@ class Frame:
     Attributes
     ----------
     live : np.ndarray of int [shape=(m,)]
-        The features that vary in every domain.
+        The features that are compared; others are only moved.
     scale : np.ndarray [shape=(m,)]
+    prior : float
+        The mean of their pooled variances in these coordinates.
     basis : np.ndarray [shape=(m, r)] or None
         An orthonormal basis of what the clips span, where they are fewer than
         the features.
@@ -34,6 +36,7 @@ class Frame:
 
     live: NDArray[np.intp]
     scale: _Array
+    prior: float = 1.0
     basis: _Array | None = None
 
     def read(self, centred: _Array) -> _Array:
@@ -69,6 +72,12 @@ class Frame:
             )
         return (fourth / group.cell.n - float(np.sum(covariance**2))) / group.cell.size
 
+    def distance(self, covariance: _Array) -> float:
+        """Return the squared distance of a covariance from ``prior`` times the identity."""
+        trace = float(np.trace(covariance))
+        rest = self.prior * (self.prior * len(self.live) - 2 * trace)
+        return float(np.sum(covariance**2)) + rest
+
     def affine(self, center: _Array, to: _Array, matrix: _Array) -> Affine:
         """Return the map that applies ``matrix`` in here, and moves the mean."""
         d, change = len(center), matrix - np.eye(len(matrix))
@@ -84,16 +93,19 @@ class Frame:
         return Affine(center, down, up, to - center)
 
 
-def frame_of(groups: list[Group], is_scaled: bool) -> Frame:
+def frame_of(groups: list[Group], is_scaled: bool, is_shrunk: bool) -> Frame:
     """Return the coordinates for these clips: thin ones where only clips are at hand."""
     cells = [group.cell for group in groups]
     variances = np.stack([cell.variance for cell in cells])
     means = np.stack([cell.mean for cell in cells])
     pooled, mean = variances.mean(axis=0), means.mean(axis=0)
-    # A feature that is constant in a domain (up to rounding) has no scale to match.
-    floor = 1e-10 * (pooled + mean**2) + np.finfo(float).tiny
-    live = np.flatnonzero((variances > floor).all(axis=0))
-    frame = Frame(live, np.sqrt(pooled[live]) if is_scaled else np.ones(len(live)))
+    varies = variances > 1e-10 * (pooled + mean**2) + np.finfo(float).tiny
+    # A feature that is constant in a domain (up to rounding) has no variance of its own to
+    # match; shrinkage gives it one.
+    live = np.flatnonzero(varies.any(axis=0) if is_shrunk else varies.all(axis=0))
+    frame = Frame(live, np.sqrt(pooled[live]))
+    if not is_scaled:
+        frame = Frame(live, np.ones(len(live)), float(pooled[live].sum()) / max(len(live), 1))
     if cells[0].scatter.ndim == 2:
         return frame
     rows = [frame.read(group.rows()) for group in groups] + [frame.read(means - mean)]

@@ -103,7 +103,7 @@ class Method:
             "family": self.family,
             "explanation": self.explanation,
             "reference": self.reference,
-            "needs": " and ".join(self.needs)
+            "needs": (" and ".join(self.needs) or "vectors")
             + (" at fit, domain at transform" if self.domain_at_transform else " at fit"),
             "sees_source_labels": self.sees_source_labels,
             "sees_target_clips": self.sees_target_clips,

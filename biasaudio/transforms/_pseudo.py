@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biasaudio.errors import DataError
+from biasaudio.errors import BiasAudioWarning, DataError
 from biasaudio.transforms._labelled import Labelled
 from biasaudio.transforms._shifts import ClassShifts
 
@@ -47,12 +48,25 @@ def guessed_shifts(
         )
     if groups is not None:
         groups = np.asarray(groups)[found.rows]
-    codes = np.unique(found.label, return_inverse=True)[1]
+    classes, codes = np.unique(found.label, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(
+            f"labels='pseudo' needs two classes or more in the labelled domain, and it has "
+            f"{str(classes[0])!r} only; give labels of other classes too"
+        )
     target = X[domain != labelled[0]]
     guess = pseudo_shifts(found.X, codes, target, groups, strength=strength, random_state=seed)
-    if guess.covered.any():
+    if guess.decision == "none":
+        seen = ", ".join(f"{name} {value:.2f}" for name, value in guess.evidence.items())
+        warnings.warn(
+            f"labels='pseudo' abstains: the evidence ({seen}) does not allow a correction, so "
+            "vectors stay as they are; label some target clips",
+            BiasAudioWarning,
+            stacklevel=4,
+        )
+    if guess.decision != "none" and guess.covered.any():
         other = names[names != labelled[0]][0]
-        shifts = guess.class_shifts(np.unique(found.label), (labelled[0], other))
+        shifts = guess.class_shifts(classes, (labelled[0], other))
     else:
         none = np.array([], dtype=str)
         shifts = ClassShifts(np.zeros((0, X.shape[1])), np.zeros(0), none, none, guess.within)

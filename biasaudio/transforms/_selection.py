@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 from scipy.stats import rankdata
 
+from biasaudio.errors import BiasAudioWarning
 from biasaudio.moments import Moments
 from biasaudio.transforms._labelled import Labelled
 
@@ -99,7 +101,9 @@ class Tuning:
         X = _reduced(found.X[first])
         return cls(X, Y, domain, fold[ids], weights, found.X.shape[1])
 
-    def choose(self, family: Callable[[Tuning, Moments], Iterable[_Array]]) -> Choice | None:
+    def choose(
+        self, family: Callable[[Tuning, Moments], Iterable[_Array]], owner: str
+    ) -> Choice | None:
         """Return what the folds say of the candidates of a family.
 
         Parameters
@@ -107,6 +111,8 @@ class Tuning:
         family : callable
             Gives the corrected clips of every candidate, from the moments of
             the training clips by domain and class.
+        owner : str
+            What they are candidates of, for a warning where none helps.
 
         Returns
         -------
@@ -126,7 +132,15 @@ class Tuning:
         allowed = within[1:] >= within[0] - MAX_COST
         # Where all cost more, the one that costs least.
         best = np.where(allowed, across[1:], -np.inf) if allowed.any() else within[1:]
-        return Choice(int(np.argmax(best)), across, within)
+        chosen = int(np.argmax(best))
+        if across[1 + chosen] < across[0]:
+            warnings.warn(
+                f"on held-out groups no strength of {owner} helps across domains (see scores_ of "
+                "the fitted one); give more labelled clips, or leave it out",
+                BiasAudioWarning,
+                stacklevel=4,
+            )
+        return Choice(chosen, across, within)
 
     def _moments(self, train: _Bools) -> Moments:
         rows, labels = np.nonzero(self.Y & train[:, None])

@@ -89,6 +89,12 @@ class ClassShifts:
         """How many classes gave shifts."""
         return len(np.unique(self.classes))
 
+    def axes(self) -> tuple[_Array, _Array]:
+        """Return the sizes of the shifts along orthonormal directions, and these."""
+        _, sizes, basis = np.linalg.svd(self.shifts, full_matrices=False)
+        kept = sizes > 1e-10 * max(sizes.max(initial=0.0), np.finfo(float).tiny)
+        return sizes[kept], basis[kept]
+
     def shrunk(self, shrinkage: float | str) -> ClassShifts:
         """Return these shifts drawn towards the mean shift of their domain.
 
@@ -133,14 +139,6 @@ class ClassShifts:
         mean = (onehot / counts).T @ self.shifts
         noise = self.noise * (1 - 1 / counts[codes])
         return replace(self, shifts=self.shifts - mean[codes], noise=noise)
-
-    def without(self, label: Hashable) -> ClassShifts:
-        """Return the shifts of the other classes only."""
-        kept = self.classes != label
-        if not kept.any():
-            raise DataError(f"no class but {label!r} has clips in two domains; give more classes")
-        rows = (self.shifts[kept], self.noise[kept], self.classes[kept], self.domains[kept])
-        return ClassShifts(*rows, self.within)
 
 
 def class_shifts(cells: Mapping[tuple[Hashable, ...], Cell]) -> ClassShifts:

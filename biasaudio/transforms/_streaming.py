@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from biasaudio.errors import ParameterError
+from biasaudio.errors import BiasAudioError, DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._base import BaseTransform
 
@@ -40,7 +40,8 @@ class StreamingFit(BaseTransform):
         y : ignored
         domain : array_like of str or int [shape=(n,)]
             One dataset is enough for a call; `transform` works when two were
-            seen.
+            seen.  A dataset of one clip is left out of a correction that
+            needs more of each, until they come.
         sample_weight : array_like [shape=(n,)], optional
             What each clip counts for; default 1.
 
@@ -54,7 +55,8 @@ class StreamingFit(BaseTransform):
             If the domain is missing, ``fit`` was called before, or the
             shrinkage is "auto", which needs all clips at once.
         DataError
-            If X is not usable, or of another width than before.
+            If X is not usable, or of another width than before.  A batch that
+            is refused changes nothing.
         """
         return self._add_clips(X, domain, sample_weight)
 
@@ -72,12 +74,39 @@ class StreamingFit(BaseTransform):
                 "partial_fit on a new one, or on sklearn.base.clone(of this one)"
             )
         extra = "".join(f", {name}={name}" for name in columns)
-        X, domains, codes = self._fit_input(X, domain, extra, first=first, at_least=1)
-        if first:
-            self.moments_ = Moments(dtype=np.float64, scatter=self._scatter)
-        kept = {name: values for name, values in columns.items() if values is not None}
-        self.moments_.update(X, sample_weight=sample_weight, domain=domains[codes], **kept)
-        self.domains_ = np.array(list(self.moments_.by("domain")))
-        if len(self.domains_) > 1:
-            self._solve(self.moments_)
+        before = dict(vars(self))
+        try:
+            X, domains, codes = self._fit_input(X, domain, extra, first=first, at_least=1)
+            kept = {name: values for name, values in columns.items() if values is not None}
+            names, found = domains[codes], Moments(dtype=np.float64, scatter=self._scatter)
+            found.update(X, sample_weight=sample_weight, domain=names, **kept)
+            self.moments_ = found if first else self.moments_.merge(found)
+            self._gather(X, names, sample_weight, first)
+            self._solve_known(self.moments_)
+        except BiasAudioError:
+            # Clips that were refused must not count twice when they are given again.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         return self
+
+    def _gather(self, X: Any, names: Any, sample_weight: ArrayLike | None, first: bool) -> None:
+        """Keep what is needed beside the moments, in place of what was kept before."""
+
+    def _solve_known(self, moments: Moments) -> None:
+        """Solve, without the domains of one clip where that is too few."""
+        cells = moments.by("domain")
+        self.domains_ = np.array(list(cells))
+        if len(cells) < 2:
+            return
+        try:
+            self._solve(moments)
+        except DataError:
+            few = [name for name, cell in cells.items() if min(cell.n, cell.size) < 1 + 1e-9]
+            if not self.domain_aware or not few:
+                raise
+            for name in few:
+                moments = moments.subtract(moments.select(domain=name))
+            self.domains_ = np.array([name for name in cells if name not in few])
+            if len(self.domains_) > 1:
+                self._solve(moments)

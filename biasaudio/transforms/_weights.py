@@ -28,7 +28,7 @@ def clip_weights(
     k : int
         The number of domains.
     balance : array_like of str or int [shape=(n,)], optional
-        The class of each clip.  The classes that every domain has get the
+        The class of each clip, "" where it is not known.  The classes that every domain has get the
         same share in each domain, the others none.
     sample_weight : array_like [shape=(n,)], optional
 
@@ -50,7 +50,7 @@ def clip_weights(
         classes, class_codes = check_categories(balance, "balance", n)
         sums = np.zeros((k, len(classes)))
         np.add.at(sums, (codes, class_codes), weights)
-        shared = (sums > 0).all(axis=0)
+        shared = (sums > 0).all(axis=0) & (classes.astype(str) != "")
         if not shared.any():
             raise DataError(
                 "no class of balance has clips in every domain, so the domains cannot be compared "

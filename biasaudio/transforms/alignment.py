@@ -36,10 +36,11 @@ class CORAL(StreamingFit, DomainAwareTransform):
     Parameters
     ----------
     shrinkage : float in [0, 1] or "auto", default "auto"
-        The weight of the pooled covariance in the estimate of each domain's:
-        0 for the sample covariance, 1 to move the means only; "auto" weighs
-        the sampling noise of each domain's covariance against its distance
-        from the pooled one, and needs all clips at once.
+        A number is the weight of the pooled covariance in the estimate of
+        each domain's: 0 for the sample covariance, 1 to move the means only.
+        "auto" shrinks all of them towards the diagonal of the pooled one, by
+        the weight that their sampling noise asks for; it needs all clips at
+        once.
     target : str or int, optional
         The domain that the others are aligned to, and that itself stays as it
         is; default the pooled mean and covariance.
@@ -58,7 +59,8 @@ class CORAL(StreamingFit, DomainAwareTransform):
     domains_ : np.ndarray [shape=(k,)]
     means_ : np.ndarray [shape=(k, d)]
     shrinkage_ : np.ndarray [shape=(k,)]
-        The weight of the pooled covariance in each domain's.
+        The weight of what each domain's covariance is shrunk towards; "auto"
+        finds one for all, and gives a domain of two clips 1: it is only moved.
     affines_ : dict of str to Affine
     n_features_in_ : int
 
@@ -69,22 +71,33 @@ class CORAL(StreamingFit, DomainAwareTransform):
     Notes
     -----
     With the mean ``m_d`` and the covariance ``S_d`` of each domain, their
-    means ``m`` and ``S`` over the domains, and ``T_d = (1 - g) S_d + g S``,
+    means ``m`` and ``S`` over the domains, and a matrix P to shrink towards,
 
-        x -> (x - m_d) T_d^-1/2 S^1/2 + m,
+        T_d = (1 - g) S_d + g P,    T = (1 - g) S + g P,
+        x -> (x - m_d) T_d^-1/2 T^1/2 + m,
 
-    with ``T_t`` and ``m_t`` of the target for S and m, if there is one.  With
-    ``g = 0`` the covariances of the fitted clips are equal afterwards, which
-    is the published method, but for its ridge of 1; for more than 0 no
-    direction is stretched more than ``g^-1/2`` times towards S, whatever the
-    number of clips.  "auto" is the g that minimises the expected squared
-    error of T_d, as of Ledoit and Wolf, with the other domains as what is
-    shrunk to:  ``(1 - 1/k) noise(S_d) / |S_d - S|^2``, at most 1.
+    with ``T_t`` and ``m_t`` of the target for T and m, if there is one.  P is
+    S for a number g; with 0 the covariances of the fitted clips are equal
+    afterwards, which is the published method, but for its ridge of 1.  For
+    "auto" P is the diagonal of S (the mean of that times the identity, if
+    scale is False), and g is the one that minimises the summed expected
+    squared errors of the T_d, as of Ledoit and Wolf:  the sum over the domains
+    of ``noise(S_d)`` as a share of that of ``|S_d - P|^2``, and 1 where the
+    ``S_d`` are nearer to S than a tenth of their noise would leave them, as
+    they are after this correction.  It is the same for all domains, so that
+    different numbers of clips are not taken for different covariances.  (The
+    weight that is right in this sense for the pooled covariance can be near 1
+    where clips are few and features many, and then hardly anything but the
+    means is aligned.)
 
-    With fewer clips than features, the change stays in what the clips span,
-    and is kept in two thin factors; other directions are only moved.
-    Eigenvalues below 1e-10 of the mean are raised to that.  A feature that is
-    constant in a domain is moved and neither scaled nor mixed with others.
+    No direction is stretched without limit: as ``T_d >= g P``, by no more than
+    ``g^-1/2`` times in units of S for a number, and ``(t / g)^1/2`` times in
+    units of P for "auto", with the largest eigenvalue t of T there.  With fewer
+    clips than features, the change stays in what the clips span, and is kept
+    in two thin factors; other directions are only moved.  A feature that is
+    constant in one domain is compared like the others, unless g is 0: then
+    it is only moved, as one is that is constant in all.  Eigenvalues below
+    1e-10 of the mean are raised to that.
 
     What is not claimed: that the domains are alike.  Means and covariances
     are, on the fitted clips; shape and clusters are not, and where the class
@@ -182,13 +195,17 @@ class CORAL(StreamingFit, DomainAwareTransform):
         names = [str(name) for name in self.domains_]
         target = self._target(names)
         _check_sizes(names, groups)
+        weight = self._weight()
         means = np.stack([group.cell.mean for group in groups])
         mean = means.mean(axis=0)
-        frame = frame_of(groups, self.scale)
+        frame = frame_of(groups, self.scale, is_shrunk=weight != 0)
         covariances = np.stack([frame.covariance(group) for group in groups])
-        pooled = covariances.mean(axis=0)
-        weights = self._weights(frame, groups, covariances, pooled)
-        shrunk = covariances + weights[:, None, None] * (pooled - covariances)
+        if weight is None:
+            shrunk, pooled, weights = _shrunk_to_diagonal(frame, groups, covariances)
+        else:
+            _warn_singular(weight, groups, len(covariances[0]))
+            pooled, weights = covariances.mean(axis=0), np.full(len(groups), weight)
+            shrunk = covariances + weight * (pooled - covariances)
         to, to_mean = (pooled, mean) if target is None else (shrunk[target], means[target])
         root = _power(to, 0.5)
         affines = [
@@ -213,34 +230,49 @@ class CORAL(StreamingFit, DomainAwareTransform):
             )
         return names.index(str(self.target))
 
-    def _weights(
-        self, frame: Frame, groups: list[Group], covariances: _Array, pooled: _Array
-    ) -> _Array:
-        """Return the weight of the pooled covariance for each domain."""
-        if self.shrinkage != "auto":
-            if isinstance(self.shrinkage, str):
-                raise ParameterError(
-                    f"shrinkage={self.shrinkage!r} is not allowed; give 'auto' or a number from 0 "
-                    "to 1"
-                )
-            weight = check_number(self.shrinkage, "shrinkage", 0, 1)
-            sizes = [group.cell.size for group in groups]
-            if weight == 0 and min(sizes) <= len(pooled):
-                warnings.warn(
-                    f"a domain has {min(sizes):.0f} clips for {len(pooled)} dimensions, so at "
-                    "shrinkage=0 its covariance is singular, and what new clips have outside of "
-                    "it is stretched without limit; set shrinkage='auto'",
-                    BiasAudioWarning,
-                    stacklevel=4,
-                )
-            return np.full(len(groups), weight)
-        weights = []
-        for group, covariance in zip(groups, covariances):
-            noise = frame.noise(group, covariance) * (1 - 1 / len(groups))
-            distance = float(np.sum((covariance - pooled) ** 2))
-            is_known = group.cell.size >= SMALLEST_CELL and noise < distance
-            weights.append(max(noise, 0.0) / distance if is_known else 1.0)
-        return np.array(weights)
+    def _weight(self) -> float | None:
+        """Return the weight of the pooled covariance, None for "auto"."""
+        if self.shrinkage == "auto":
+            return None
+        if isinstance(self.shrinkage, str):
+            raise ParameterError(
+                f"shrinkage={self.shrinkage!r} is not allowed; give 'auto' or a number from 0 to 1"
+            )
+        return check_number(self.shrinkage, "shrinkage", 0, 1)
+
+
+def _shrunk_to_diagonal(
+    frame: Frame, groups: list[Group], covariances: _Array
+) -> tuple[_Array, _Array, _Array]:
+    """Return the shrunk covariances, their mean, and the weight of the diagonal for each."""
+    known = np.array([group.cell.size >= SMALLEST_CELL for group in groups])
+    prior = frame.prior * np.eye(covariances.shape[1])
+    errors = np.array([frame.noise(group, S) for group, S in zip(groups, covariances)])
+    noise = float(errors[known].sum())
+    distance = sum(frame.distance(S) for S in covariances[known])
+    pooled = covariances[known if known.any() else slice(None)].mean(axis=0)
+    between = float(np.sum((covariances[known] - pooled) ** 2))
+    # Sampling alone leaves ten times this: covariances that are nearer were aligned before.
+    differ = (1 - 1 / max(known.sum(), 1)) * noise / 10 < between
+    weight = max(noise, 0.0) / distance if differ and noise < distance else 1.0
+    pooled += weight * (prior - pooled)
+    shrunk = covariances + weight * (prior - covariances)
+    # A domain of so few clips counts as what the others have in common: it is only moved.
+    shrunk[~known] = pooled
+    return shrunk, pooled, np.where(known, weight, 1.0)
+
+
+def _warn_singular(weight: float, groups: list[Group], d: int) -> None:
+    """Warn if the covariance of a domain is singular and stays so."""
+    least = min(group.cell.size for group in groups)
+    if weight == 0 and least <= d:
+        warnings.warn(
+            f"a domain has {least:.0f} clips for {d} dimensions, so at shrinkage=0 its covariance "
+            "is singular, and what new clips have outside of it is stretched without limit; set "
+            "shrinkage='auto'",
+            BiasAudioWarning,
+            stacklevel=4,
+        )
 
 
 def _check_sizes(names: list[str], groups: list[Group]) -> None:

@@ -140,7 +140,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
             What the clips differ by apart from the domain, and shall go on
             to: categories such as the class, or columns of numbers.
         sample_weight : array_like [shape=(n,)], optional
-            What each clip counts for; 2 is the same as the clip twice.
+            As how many clips each counts; 10 times the weights shrink less.
 
         Returns
         -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any, ClassVar
 
@@ -12,7 +13,6 @@ from biasaudio._validation import (
     check_categories,
     check_choice,
     check_count,
-    check_features,
     check_number,
     check_sample_weight,
 )
@@ -205,30 +205,28 @@ class NullspaceProjection(StreamingFit, DomainFreeTransform):
 
     def _add_clips(
         self, X: ArrayLike, domain: Any, sample_weight: ArrayLike | None, **columns: Any
-    ) -> NullspaceProjection:
+    ) -> Any:
         self._check_parameters()
         if self.n_directions == "auto":
             raise ParameterError(
                 "n_directions='auto' splits all clips at once, which partial_fit does not keep; "
                 "set n_directions to a whole number"
             )
-        is_first = not hasattr(self, "moments_")
-        super()._add_clips(X, domain, sample_weight, **columns)
-        rounds = int(self.n_directions)
-        if is_first:
-            self._seen = None if self.probes == "all" else Halves(rounds - 1, self.random_state)
-        X = check_features(X)
+        return super()._add_clips(X, domain, sample_weight, **columns)
+
+    def _gather(self, X: Any, names: Any, sample_weight: ArrayLike | None, first: bool) -> None:
+        if first:
+            halves = Halves(int(self.n_directions) - 1, self.random_state)
+            self._seen = None if self.probes == "all" else halves
         if self._seen is not None:
-            names, codes = check_categories(domain, "domain", len(X))
             weights = None if sample_weight is None else check_sample_weight(sample_weight, len(X))
-            self._seen.update(X, names[codes], weights)
-        if len(self.domains_) > 1:
-            cells = [Group(cell) for cell in self.moments_.by("domain").values()]
-            self._set(find_rounds(cells, self._seen, rounds, self.variance, self.shrinkage))
-        return self
+            # A copy, as these clips may still be refused.
+            self._seen = copy.deepcopy(self._seen).update(X, names, weights)
 
     def _solve(self, moments: Moments) -> None:
-        """Wait: `_add_clips` solves once the halves are gathered too."""
+        cells = [Group(cell) for cell in moments.by("domain").values()]
+        rounds = int(self.n_directions)
+        self._set(find_rounds(cells, self._seen, rounds, self.variance, self.shrinkage))
 
     def _check_parameters(self) -> None:
         check_shrinkage(self.shrinkage)

@@ -100,7 +100,7 @@ METHODS: Mapping[str, Method] = {
             "selftrain",
             NuisanceProjection,
             "Self-trained nuisance projection",
-            "Does the same from guessed classes of the target, where a gate lets it.",
+            "Turns down the shifts of guessed classes of the target, where a gate lets it.",
             "Nuisance projection with pseudo-labels behind a gate; this package",
             needs=("domain", "label"),
             takes=("groups",),
@@ -157,6 +157,7 @@ METHODS: Mapping[str, Method] = {
             "Kernel features",
             "Maps to random Fourier features of a Gaussian kernel.",
             _FOURIER,
+            needs=(),
             is_default=False,
         ),
         Method(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._validation import check_choice, check_count, check_number
-from biasaudio.errors import ParameterError
+from biasaudio.errors import DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._labelled import Labelled, LabelledFit
@@ -244,14 +244,15 @@ class NuisanceProjection(LabelledFit):
             shifts = self._shifts(class_shifts(moments.cells))
             # The variance that the left-out dimensions lack would count as if it were there.
             scale = tuning.X.shape[1] / tuning.n_features
-            sizes, basis = _axes(shifts)
+            sizes, basis = shifts.axes()
             read = tuning.X @ basis.T
             for candidate in candidates:
                 self._set(candidate)
                 yield tuning.X + (read * (self._gains(sizes, shifts, scale) - 1)) @ basis
 
-        choice = tuning.choose(corrected)
+        choice = tuning.choose(corrected, type(self).__name__)
         if choice is None:
+            self._set(_STRENGTH if is_soft else _RANK)
             return
         self._set(candidates[choice.best])
         self.scores_ = {"candidates": np.array(candidates), **choice.scores()}
@@ -273,6 +274,11 @@ class NuisanceProjection(LabelledFit):
     def _gains(self, sizes: _Array, found: ClassShifts, scale: float = 1.0) -> _Array:
         if self._most is not None:
             return np.where(np.arange(len(sizes)) < self._most, 0.0, 1.0)
+        if len(sizes) and not found.within > 0:
+            raise DataError(
+                "no class has two clips in a domain, so nothing tells how clips of a class vary; "
+                "give more labelled clips, or a rank"
+            )
         ratio = sizes**2 / max(found.n_classes, 1) / max(scale * found.within, _TINY)
         gains: _Array = 1 / np.sqrt(1 + float(self.strength_ or 0.0) * ratio)
         return gains
@@ -285,16 +291,9 @@ class NuisanceProjection(LabelledFit):
         found = self._shifts(found)
         self.fitted_classes_ = np.unique(found.classes)
         self.shifts_ = found.shifts
-        sizes, basis = _axes(found)
+        sizes, basis = found.axes()
         self.directions_ = basis[: self._most]
         self.gains_ = self._gains(sizes, found)[: self._most]
         self.rank_ = len(self.directions_)
         up = (self.gains_ - 1)[:, None] * self.directions_
         self.affine_ = Affine(center, self.directions_.T, up, np.zeros(len(center)))
-
-
-def _axes(found: ClassShifts) -> tuple[_Array, _Array]:
-    """Return the sizes of the shifts along orthonormal directions, and these."""
-    _, sizes, basis = np.linalg.svd(found.shifts, full_matrices=False)
-    kept = sizes > 1e-10 * max(sizes.max(initial=0.0), _TINY)
-    return sizes[kept], basis[kept]

@@ -126,16 +126,16 @@ class RobustLEACE(LEACE):
         at_least: int = 2,
     ) -> tuple[_Floats, NDArray[Any], NDArray[np.intp]]:
         X, domains, codes = super()._fit_input(X, domain, extra, first=first, at_least=at_least)
-        self.sizes_: _Array = np.bincount(codes).astype(np.float64)
+        self._sizes: _Array = np.bincount(codes).astype(np.float64)
         return X, domains, codes
 
     def _covariance(self, X: _Floats, weights: _Array | None) -> Any:
         """Return the covariance of x, shrunk and as it is."""
         if not len(self.domains_):
             # A continuous nuisance is read as two equal domains with its variance would be.
-            self.sizes_ = np.full(2, len(X) / 2)
+            self._sizes = np.full(2, len(X) / 2)
         if weights is not None:
-            self.sizes_ *= weights.sum() ** 2 / (weights @ weights) / len(X)
+            self._sizes *= weights.sum() ** 2 / (weights @ weights) / len(X)
         everything = domain_groups(X, np.zeros(len(X), dtype=np.intp), weights)
         return self._both(everything)
 
@@ -149,7 +149,7 @@ class RobustLEACE(LEACE):
 
     def _solve(self, moments: Moments) -> None:
         self._check_parameters()
-        self.sizes_ = np.array([cell.size for cell in moments.by("domain").values()])
+        self._sizes = np.array([cell.size for cell in moments.by("domain").values()])
         super()._solve(moments)
 
     def _finish(self, concepts: Concepts, covariance: Callable[[], Any]) -> None:
@@ -167,7 +167,7 @@ class RobustLEACE(LEACE):
         # A stream starts with few clips, and they are not its last.
         if self.kept_variance_ < _LITTLE and not hasattr(self, "moments_"):
             warnings.warn(
-                f"{self.sizes_.sum():.0f} clips allow {self.rank_} of {len(C)} directions at "
+                f"{self._sizes.sum():.0f} clips allow {self.rank_} of {len(C)} directions at "
                 f"leakage={self.leakage}, which hold {self.kept_variance_:.0%} of the variance; "
                 "fit with more clips or allow more leakage",
                 BiasAudioWarning,
@@ -183,8 +183,8 @@ class RobustLEACE(LEACE):
 
     def _allowed(self, d: int) -> int:
         """Return how many of d directions the clips allow."""
-        others = self.sizes_.sum() - self.sizes_
-        noise = (1 / self.sizes_ + 1 / others).max()
+        others = self._sizes.sum() - self._sizes
+        noise = (1 / self._sizes + 1 / others).max()
         return int(min(d, 2 * norm.ppf(self.leakage) ** 2 / noise))
 
 

@@ -207,7 +207,9 @@ class WithinClassNormalization(LabelledFit):
         if len(candidates) == 1:
             return
         tuning = Tuning.of(found, groups, self.random_state)
-        choice = None if tuning is None else tuning.choose(self._family(candidates))
+        if tuning is None:
+            return
+        choice = tuning.choose(self._family(candidates), type(self).__name__)
         if choice is not None:
             self.strength_, self.shrinkage_ = candidates[choice.best]
             self.scores_ = {"candidates": np.array(candidates), **choice.scores()}
