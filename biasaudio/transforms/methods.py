@@ -104,8 +104,13 @@ METHODS: Mapping[str, Method] = {
             "Nuisance projection with pseudo-labels behind a gate; this package",
             needs=("domain", "label"),
             takes=("groups",),
-            # The gate was set on shifts that keep nothing in common.
-            options={"labels": "pseudo", "keep_common": False, "strength": 10.0},
+            # The gate was set on shifts found like this.
+            options={
+                "labels": "pseudo",
+                "keep_common": False,
+                "strength": 10.0,
+                "shrinkage": "auto",
+            },
             is_default=False,
             is_per_target=True,
             sees_source_labels=True,
