@@ -13,6 +13,7 @@ from biasaudio.transforms import (
     LEACE,
     METHODS,
     DomainCentering,
+    MultiLDAProjection,
     NuisanceProjection,
     NullspaceProjection,
     WithinClassNormalization,
@@ -143,6 +144,14 @@ def test_copy_false_is_no_error_for_what_is_converted_anyway(clips):
     frame = pd.DataFrame(X, columns=[f"f{i}" for i in range(X.shape[1])])
     fitted = LEACE().fit(frame, domain=domain)
     np.testing.assert_allclose(fitted.transform(frame, copy=False), fitted.transform(frame))
+
+
+def test_mlda_says_its_rank_and_warns_where_it_leaves_nothing(rng):
+    genre, domain = np.arange(120) % 3, np.arange(120) // 3 % 2
+    X = rng.normal(size=(120, 4)) + domain[:, None] * rng.normal(size=(3, 4))[genre]
+    assert MultiLDAProjection().fit(X, domain=domain, genre=genre).rank_ == 3
+    with pytest.warns(BiasAudioWarning, match="3 directions of the genres span all 3 dimensions"):
+        MultiLDAProjection().fit(X[:, :3], domain=domain, genre=genre)
 
 
 def test_a_refit_forgets_the_path_of_an_earlier_choice(clips):

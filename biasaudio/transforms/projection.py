@@ -169,7 +169,9 @@ class MultiLDAProjection(DomainFreeTransform):
     genres_ : tuple of str
         The genres that gave a direction.
     directions_ : np.ndarray [shape=(r, d)]
-        Orthonormal basis of the span; r is its rank.
+        Orthonormal basis of the span.
+    rank_ : int
+        Its number of directions, at most genres times (k - 1).
     affine_ : Affine
     n_features_in_ : int
 
@@ -275,6 +277,14 @@ class MultiLDAProjection(DomainFreeTransform):
                 f"only {len(rows)} of {name_some(genres, 9)} has them; use LDAProjection ('lda')"
             )
         self.directions_ = orthogonal(np.concatenate([np.zeros((0, X.shape[1])), *rows]))
+        self.rank_ = len(self.directions_)
+        if self.rank_ == X.shape[1]:
+            warnings.warn(
+                f"the {self.rank_} directions of the genres span all {X.shape[1]} dimensions, so "
+                "nothing is left of any clip; use LDAProjection, or fewer genres",
+                BiasAudioWarning,
+                stacklevel=2,
+            )
         self.affine_ = project_out(self.directions_, X.mean(axis=0, dtype=np.float64))
         return self
 
