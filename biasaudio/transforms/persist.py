@@ -8,7 +8,6 @@ one domain (without ``domain`` for a domain-free correction):
 
     import numpy as np
 
-
     def correct(X, file, domain=""):
         with np.load(file) as f:
             i = f["domains"].tolist().index(domain)
