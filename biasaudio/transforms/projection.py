@@ -278,15 +278,18 @@ class MultiLDAProjection(DomainFreeTransform):
             )
         self.directions_ = orthogonal(np.concatenate([np.zeros((0, X.shape[1])), *rows]))
         self.rank_ = len(self.directions_)
-        if self.rank_ == X.shape[1]:
-            warnings.warn(
-                f"the {self.rank_} directions of the genres span all {X.shape[1]} dimensions, so "
-                "nothing is left of any clip; use LDAProjection, or fewer genres",
-                BiasAudioWarning,
-                stacklevel=2,
-            )
+        self._warn_if_nothing_is_left(X.shape[1])
         self.affine_ = project_out(self.directions_, X.mean(axis=0, dtype=np.float64))
         return self
+
+    def _warn_if_nothing_is_left(self, n_features: int) -> None:
+        if self.rank_ == n_features:
+            warnings.warn(
+                f"the {self.rank_} directions of the genres span all {n_features} dimensions, so "
+                "nothing is left of any clip; use LDAProjection, or fewer genres",
+                BiasAudioWarning,
+                stacklevel=3,
+            )
 
     @staticmethod
     def _warn(name: object, domains: NDArray[Any], counts: NDArray[Any], what: str) -> None:
