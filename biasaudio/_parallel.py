@@ -31,6 +31,7 @@ def run_all(
     *,
     n_jobs: int = 1,
     progress: str | None = None,
+    on_result: Callable[[int, _Result, list[str]], object] | None = None,
 ) -> list[_Result]:
     """Return ``[function(item) for item in items]``, worked on in parallel.
 
@@ -43,6 +44,9 @@ def run_all(
         Number of processes.
     progress : str, optional
         Shows a progress bar of this name on stderr.
+    on_result : callable, optional
+        Called here with the number of an item, its result and its warnings,
+        in the order of the items, while others are worked on.
 
     Returns
     -------
@@ -65,6 +69,8 @@ def run_all(
     texts: dict[str, None] = {}
     with bar:
         for result, found in parallel(call(function, item) for item in todo):
+            if on_result is not None:
+                on_result(len(results), result, found)
             results.append(result)
             texts.update(dict.fromkeys(found))
             bar.update()

@@ -35,6 +35,7 @@ def test_tables_are_written_with_the_published_columns(capsys, layout, tmp_path)
     assert code == 0
     assert "toy" in err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "finished.jsonl",
         "result_all_classwise.csv",
         "result_all_global.csv",
         "table_classwise.csv",

@@ -107,8 +107,10 @@ def test_a_classifier_is_fitted_once_and_scored_on_every_test_set(task, monkeypa
 
 def test_the_published_protocol_fits_once_too(task, monkeypatch):
     seen, searches = spy_on_fits(monkeypatch, "lda"), []
-    search = wang2023._search
-    monkeypatch.setattr(wang2023, "_search", lambda: (searches.append(1), search())[1])
+    fit_path = wang2023.fit_path
+    monkeypatch.setattr(
+        wang2023, "fit_path", lambda *a, **k: (searches.append(1), fit_path(*a, **k))[1]
+    )
     result = evaluate(task, methods=["lda"], protocol="wang2023", modes=["global", "classwise"])
     assert len(result.rows()) == 2 * 2 * 4 * 2
     assert len(seen) == 2 * 2  # labels x modes

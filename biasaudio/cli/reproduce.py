@@ -17,34 +17,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--embeddings", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument(
-        "--methods", nargs="+", metavar="NAME", help="default: lda mlda; 'all' for every method"
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="default: all published (lda mlda k klda mklda)",
     )
     parser.add_argument(
         "--modes", nargs="+", metavar="MODE", default=["global", "classwise"], help="default: both"
     )
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="default: ten instruments")
     parser.add_argument(
+        "--solver", default="newton", metavar="NAME", help="newton, or liblinear as published"
+    )
+    parser.add_argument(
         "--allow-partial", action="store_true", help="go on where clips lack vectors"
     )
-    parser.add_argument("--out", metavar="DIR", required=True, help="where the tables go")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="where the tables go; the same command goes on where it was interrupted",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the study, write its tables and print them beside the published ones."""
     import biasaudio
     from biasaudio.results import check_folder
-    from biasaudio.transforms import METHODS
 
     check_folder(args.out)
     rule = "drop" if args.allow_partial else "raise"
     study = biasaudio.reproduce(
         args.folder,
         embeddings=args.embeddings,
-        methods=list(METHODS) if args.methods == ["all"] else args.methods,
+        methods=None if args.methods == ["all"] else args.methods,
         modes=args.modes,
         labels=args.labels,
         missing=rule,
         unknown=rule,
+        solver=args.solver,
+        out=args.out,
         n_jobs=args.n_jobs,
         progress=not args.quiet,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,30 +18,67 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from biasaudio._validation import check_choice
 from biasaudio.errors import DataError
+from biasaudio.transfer._spaces import KernelSpace, LinearSpace, Space
+from biasaudio.transfer.path import fit_path, inner_products, prefers_products
 from biasaudio.transfer.task import Outcome, Task, measure
-from biasaudio.transforms.methods import ORIGINAL, Method, apply_correction
+from biasaudio.transforms._affine import Affine
+from biasaudio.transforms.kernel import KernelMap
+from biasaudio.transforms.methods import ORIGINAL, Method
 
-__all__ = ["GENRES", "PENALTIES", "SEED", "Cell", "cells", "published_sample", "run_cell"]
+__all__ = [
+    "GENRES",
+    "PENALTIES",
+    "SEED",
+    "SOLVERS",
+    "Cell",
+    "cells",
+    "published_sample",
+    "run_cell",
+]
 
 GENRES = ("pop_rock", "jazz_blue", "classical", "country_folk")
 PENALTIES = np.array([10.0**k for k in range(-8, 4)])
 SEED = 42
 N_FOLDS = 3
+SOLVERS = ("newton", "liblinear")
+_Floats = NDArray[np.floating[Any]]
 _Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Name one independent piece of the study: a label, a method, the modes."""
+    """Name one independent piece of the study: what shares the vectors of a label.
+
+    Attributes
+    ----------
+    label : int
+    methods : tuple of Method or None
+        None is no correction.
+    modes : tuple of {"global", "classwise"}
+    is_kernel : bool
+        Whether the methods work on kernel features.
+    solver : {"newton", "liblinear"}
+    """
 
     label: int
-    method: Method | None
+    methods: tuple[Method | None, ...]
     modes: tuple[str, ...]
+    is_kernel: bool = False
+    solver: str = "newton"
 
 
-def cells(task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int) -> Iterator[Cell]:
+def cells(
+    task: Task,
+    methods: Sequence[Method],
+    modes: Sequence[str],
+    seed: int,
+    *,
+    solver: str = "newton",
+) -> Iterator[Cell]:
     """Yield the pieces; the protocol fixes its own seed, so ``seed`` is not used."""
+    check_choice(solver, "solver", SOLVERS)
     if task.genre is None or not np.isin(task.genre, GENRES).all():
         raise DataError(
             "protocol wang2023 needs one of the genres "
@@ -52,10 +89,12 @@ def cells(task: Task, methods: Sequence[Method], modes: Sequence[str], seed: int
             f"protocol wang2023 compares two datasets, and there are {len(task.domains)}; choose "
             "two, or use protocol 'default'"
         )
+    linear = tuple(method for method in methods if method.estimator is not KernelMap)
+    kernel = tuple(method for method in methods if method.estimator is KernelMap)
     for label in range(len(task.label_names)):
-        yield Cell(label, None, tuple(modes))
-        for method in methods:
-            yield from (Cell(label, method, (mode,)) for mode in modes if mode in method.modes)
+        yield Cell(label, (None, *linear), tuple(modes), False, solver)
+        if kernel:
+            yield Cell(label, kernel, tuple(modes), True, solver)
 
 
 def published_sample(rows: _Rows, genre: NDArray[np.str_], n: int) -> _Rows:
@@ -120,49 +159,130 @@ def _training_rows(task: Task, label: int) -> dict[str, _Rows]:
 
 
 def run_cell(task: Task, cell: Cell) -> list[Outcome]:
-    """Fit the correction once and a classifier once a training set, scored everywhere."""
+    """Fit each correction once and a classifier once a training set, scored everywhere."""
     training = _training_rows(task, cell.label)
-    fitted = None
-    if cell.method is not None:
-        rows = np.concatenate(list(training.values()))
-        if cell.modes == ("classwise",):
-            rows = rows[task.Y[rows, cell.label]]
-        fitted = cell.method.fit(
-            task.X[rows],
-            compat="wang2023",
-            **dict[str, Any](task.columns(rows)),
-        )
+    space = KernelSpace(task.X, training.values()) if cell.is_kernel else LinearSpace(task.X)
+    corrections = _corrections(task, cell, space, training)
+    tests = {name: task.rows(cell.label, name, train=False) for name in task.domains}
     outcomes = []
     for source, rows in training.items():
-        search = _search()
-        with warnings.catch_warnings():
-            # The largest C does not converge in liblinear's 100 steps; the study kept it.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            X = apply_correction(fitted, task.X[rows], task.domain[rows])
-            search.fit(X, task.Y[rows, cell.label])
-        for target in task.domains:
-            test = task.rows(cell.label, target, train=False)
-            X = apply_correction(fitted, task.X[test], task.domain[test])
-            scores = search.decision_function(X)
-            metrics = measure(task.Y[test, cell.label], scores)
-            metrics |= {"n_train": len(rows), "C": float(search.best_params_["C"])}
-            outcomes += [
-                Outcome(
-                    task.label_names[cell.label],
-                    source,
-                    target,
-                    cell.method.name if cell.method else ORIGINAL,
-                    mode,
-                    metrics,
-                    scores,
-                )
-                for mode in cell.modes
+        vectors = space.seen_from(rows)
+        X, y = vectors(rows), task.Y[rows, cell.label]
+        products = None
+        if cell.solver == "newton" and prefers_products(len(rows) // N_FOLDS * 2, X.shape[1]):
+            products = inner_products(X)
+        models = [_classifier(X, y, one, source, cell.solver, products) for one in corrections]
+        for target, test in tests.items():
+            through = [
+                _through(one.affine(target), model) for one, model in zip(corrections, models)
             ]
+            scores = _scores(vectors(test), through)
+            for one, model, values in zip(corrections, models, scores.T):
+                metrics = measure(task.Y[test, cell.label], values)
+                metrics |= {"n_train": len(rows), "C": model.C}
+                outcomes += [
+                    Outcome(
+                        task.label_names[cell.label],
+                        source,
+                        target,
+                        one.name,
+                        mode,
+                        metrics,
+                        values,
+                    )
+                    for mode in one.modes
+                ]
     return outcomes
 
 
-def _search() -> GridSearchCV:
-    """Return the published classifier: liblinear, balanced, C by three plain folds."""
-    model = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=SEED)
+@dataclass(frozen=True)
+class _Correction:
+    """Hold a fitted correction, None for none, and the rows of the table that it is for."""
+
+    name: str
+    modes: tuple[str, ...]
+    fitted: Any
+
+    def affine(self, domain: str) -> Affine | None:
+        """Return the map of the clips of one dataset."""
+        if self.fitted is None:
+            return None
+        found: Affine = (
+            self.fitted.to_affine()[domain] if self.fitted.domain_aware else self.fitted.to_affine()
+        )
+        return found
+
+
+def _corrections(
+    task: Task, cell: Cell, space: Space, training: Mapping[str, _Rows]
+) -> list[_Correction]:
+    """Fit the corrections of a piece; those of one mode share their vectors."""
+    parts = {"global": list(training.values())}
+    parts["classwise"] = [rows[task.Y[rows, cell.label]] for rows in parts["global"]]
+    found = {}
+    for mode in cell.modes:
+        X = space.joint(parts[mode])
+        columns: dict[str, Any] = task.columns(np.concatenate(parts[mode]))
+        for method in cell.methods:
+            name = method.name if method else ORIGINAL
+            linear = method.on_features() if method and cell.is_kernel else method
+            if linear is None:
+                found[name, ""] = _Correction(name, cell.modes, None)
+            elif mode in linear.modes:
+                fitted = linear.fit(X, compat="wang2023", **columns)
+                found[name, mode] = _Correction(name, (mode,), fitted)
+    return list(found.values())
+
+
+def _classifier(
+    X: _Floats,
+    y: NDArray[np.bool_],
+    one: _Correction,
+    source: str,
+    solver: str,
+    products: NDArray[np.float64] | None,
+) -> _Linear:
+    """Return the published classifier of corrected vectors: balanced, C by three plain folds."""
     folds = StratifiedKFold(N_FOLDS)
-    return GridSearchCV(model, {"C": PENALTIES}, scoring="roc_auc", cv=folds)
+    affine = one.affine(source)
+    if affine is not None:
+        products = None if products is None else affine.products(X, products)
+        X = affine(X)
+    if solver == "newton":
+        found = fit_path(X, y, PENALTIES, folds.split(X, y), products=products)
+        return _Linear(found.weights, found.intercept, found.C)
+    model = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=SEED)
+    search = GridSearchCV(model, {"C": PENALTIES}, scoring="roc_auc", cv=folds)
+    with warnings.catch_warnings():
+        # The largest C does not converge in liblinear's 100 steps; the study kept it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        best = search.fit(X, y).best_estimator_
+    return _Linear(best.coef_[0], float(best.intercept_[0]), float(best.C))
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """Hold the weights and the intercept of a classifier."""
+
+    weights: _Floats
+    intercept: float
+    C: float
+
+
+def _through(affine: Affine | None, model: _Linear) -> _Linear:
+    """Return the classifier of uncorrected vectors that scores as this does of corrected ones.
+
+    So the test clips are corrected for no method: one product scores all.
+    """
+    if affine is None:
+        return model
+    return _Linear(*affine.pull_back(model.weights, model.intercept), model.C)
+
+
+def _scores(X: _Floats, models: Sequence[_Linear]) -> NDArray[np.float64]:
+    """Return the decision values [shape=(n, n_models)], products in float64."""
+    W = np.stack([model.weights for model in models], axis=1)
+    intercepts = np.array([model.intercept for model in models])
+    blocks = [X[start : start + 256].astype(np.float64) @ W for start in range(0, len(X), 256)]
+    scores: NDArray[np.float64] = np.concatenate(blocks) + intercepts
+    return scores

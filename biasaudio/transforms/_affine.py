@@ -102,6 +102,46 @@ class Affine:
             change = moved + change if self.offset.any() else moved
         return change if self.gain is None else X * convert(self.gain) + change
 
+    def pull_back(self, weights: _Floats, intercept: float) -> tuple[_Floats, float]:
+        """Return the linear function of x that has the value of this one at the corrected x.
+
+        Parameters
+        ----------
+        weights : np.ndarray [shape=(d,)]
+        intercept : float
+
+        Returns
+        -------
+        weights : np.ndarray [shape=(d,)]
+        intercept : float
+        """
+        change = self.down @ (weights if self.up is None else self.up @ weights)
+        if self.gain is not None:
+            change = change + self.gain * weights
+        return weights + change, float(intercept + self.offset @ weights - self.center @ change)
+
+    def products(self, X: _Floats, known: _Floats) -> NDArray[np.float64] | None:
+        """Return the inner products of the corrected vectors [shape=(n, n)].
+
+        Parameters
+        ----------
+        X : np.ndarray [shape=(n, d)]
+        known : np.ndarray [shape=(n, n)]
+            ``X X'``, which a map of low rank changes little.
+
+        Returns
+        -------
+        np.ndarray [shape=(n, n)] or None
+            None where the rank is not low, so that they are best found anew.
+        """
+        if self.gain is not None or self.up is None or 4 * self.rank > len(X):
+            return None
+        read = np.c_[X @ self.down - self.center @ self.down, np.ones(len(X))]
+        added = np.vstack([self.up, self.offset])
+        cross = (X @ added.T) @ read.T
+        result: NDArray[np.float64] = known + cross + cross.T + read @ (added @ added.T) @ read.T
+        return result
+
     def blend(self, alpha: float) -> Affine:
         """Return ``(1 - alpha) * identity + alpha * self``."""
         gain = None if self.gain is None else alpha * self.gain

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
 from sklearn.kernel_approximation import Nystroem, RBFSampler
+from sklearn.metrics import euclidean_distances
 
 from biasaudio._validation import check_choice, check_number
 from biasaudio.errors import DataError, ParameterError
@@ -27,7 +27,8 @@ def find_width(Z: _Array, width: object) -> float:
     """Return the width of the kernel, a number or the median distance of the clips Z."""
     if isinstance(width, str):
         check_choice(width, "width", ("median",))
-        found = float(np.median(pdist(Z))) if len(Z) > 1 else 0.0
+        pairs = np.triu_indices(len(Z), 1)
+        found = float(np.median(euclidean_distances(Z)[pairs])) if len(Z) > 1 else 0.0
     else:
         found = check_number(width, "width", 0)
     if found == 0:
@@ -77,29 +78,34 @@ def draw(
 def features(X: Any, mean: _Array, scale: _Array, width: float, state: Mapping[str, _Array]) -> Any:
     """Return the features of X, in its dtype and on its device, a block at a time."""
     xp = array_namespace(X)
-    if xp is not np:
-        return _map(X, xp, mean, scale, width, state)
-    m = len(state["offsets_" if "offsets_" in state else "landmarks_"])
-    out = np.empty((len(X), m), dtype=X.dtype)
-    for start in range(0, len(X), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        out[rows] = _map(X[rows], np, mean, scale, width, state)
-    return out
 
-
-def _map(
-    X: Any, xp: Any, mean: _Array, scale: _Array, width: float, state: Mapping[str, _Array]
-) -> Any:
     def convert(a: _Array) -> Any:
         if xp is np:
             return a.astype(X.dtype, copy=False)
         return xp.asarray(a, dtype=X.dtype, device=X.device)
 
-    Z = (X - convert(mean)) / convert(scale)
+    mean, scale = convert(mean), convert(scale)
+    state = {name: convert(values) for name, values in state.items()}
+    if xp is not np:
+        return _map((X - mean) / scale, xp, width, state)
+    m = len(state["offsets_" if "offsets_" in state else "landmarks_"])
+    out = np.empty((len(X), m), dtype=X.dtype)
+    for start in range(0, len(X), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        _map((X[rows] - mean) / scale, np, width, state, out[rows])
+    return out
+
+
+def _map(Z: Any, xp: Any, width: float, state: Mapping[str, Any], out: Any = None) -> Any:
+    """Return the features of standardised clips, in ``out`` where that is an array of numpy."""
+    into = {} if out is None else {"out": out}
     if "weights_" in state:
-        size = (2 / len(state["offsets_"])) ** 0.5
-        return xp.cos(Z @ convert(state["weights_"]) + convert(state["offsets_"])) * size
-    L = convert(state["landmarks_"])
+        Z = xp.matmul(Z, state["weights_"], **into)
+        Z += state["offsets_"]
+        Z = xp.cos(Z, **into)
+        Z *= (2 / len(state["offsets_"])) ** 0.5
+        return Z
+    L = state["landmarks_"]
     # float32 rounding can leave a distance a little below zero, which does no harm in exp.
     squares = xp.sum(Z * Z, axis=1)[:, None] + xp.sum(L * L, axis=1)[None, :] - 2 * (Z @ L.T)
-    return xp.exp(squares * (-0.5 / width**2)) @ convert(state["normalization_"].T)
+    return xp.matmul(xp.exp(squares * (-0.5 / width**2)), state["normalization_"].T, **into)

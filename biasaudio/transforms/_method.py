@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -80,6 +80,13 @@ class Method:
             if compat is not None and name in estimator.get_params():
                 estimator.set_params(**{name: compat})
         return estimator
+
+    def on_features(self) -> Method | None:
+        """Return what a kernel method does to features that are mapped already, if anything."""
+        inner = self.options.get("correction")
+        if inner is None:
+            return None
+        return replace(self, estimator=type(inner), options=inner.get_params(deep=False))
 
     def fit(self, X: ArrayLike, *, compat: str | None = None, **columns: ArrayLike) -> Any:
         """Return the fitted estimator, given the columns that it needs.
