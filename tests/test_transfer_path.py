@@ -106,6 +106,23 @@ def test_separable_clips_stay_finite_at_every_penalty(rng):
     assert found.C == PENALTIES[0]
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4, 1e8])
+@pytest.mark.parametrize("d", [10, 100])
+def test_vectors_of_any_length_and_rank_are_solved(rng, d, scale):
+    X, y = planted(rng, 90, d)
+    X = np.c_[X, X, np.ones((90, 2))] * scale
+    folds = list(StratifiedKFold(3).split(X, y ^ (rng.random(90) < 0.2)))
+    found = fit_path(X, y, PENALTIES, folds)
+    assert np.isfinite(found.weights).all()
+    assert (found.fold_auc > 0.55).all()
+
+
+def test_vectors_without_any_difference_are_at_chance():
+    y = np.arange(30) % 3 == 0
+    found = fit_path(np.zeros((30, 4)), y, PENALTIES, StratifiedKFold(3).split(y, y))
+    assert found.fold_auc.tolist() == [0.5] * len(PENALTIES)
+
+
 def test_the_roc_auc_counts_ties_as_halves(rng):
     for _ in range(50):
         y = np.append(rng.random(30) < 0.5, [True, False])

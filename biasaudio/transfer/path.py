@@ -251,7 +251,8 @@ class LogisticPath:
             self._is_easy = False
         scaled = A * root[:, None]
         matrix = scaled * root if is_dual else scaled.T @ scaled
-        matrix.flat[:: len(matrix) + 1] += 1
+        # Under huge vectors the identity is below the rounding of the products.
+        matrix.flat[:: len(matrix) + 1] += max(1.0, 1e-15 * float(matrix.trace()))
         factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
         solved: _Array = cho_solve(factor, right, check_finite=False)
         return solved
