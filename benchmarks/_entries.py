@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import _definitions as definitions
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks import _definitions as definitions
 
 Array = NDArray[Any]
 Again = Callable[[Array, Array, Array], Array]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import gc
-import json
-import subprocess
-import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _entries import ENTRIES, Entry
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+
+from benchmarks._entries import ENTRIES, Entry
+from benchmarks._timing import peak_growth
 
 Array = NDArray[Any]
 
@@ -101,58 +97,18 @@ def wide_mean(clips: Clips) -> Clips:
     return Clips(X.astype(np.float32), clips.domain, clips.label)
 
 
-def seconds(
-    entries: Sequence[Entry], clips: Clips, repeats: int, clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Return the times of each library, measured in turns; the first turn is not kept."""
-    times: dict[str, list[float]] = {entry.library: [] for entry in entries}
-    for turn in range(repeats + 1):
-        for entry in entries:
-            gc.collect()
-            start = clock()
-            entry.correct(*clips.columns)
-            if turn:
-                times[entry.library].append(clock() - start)
-    return times
-
-
 def extra_memory(entry: Entry, clips: Clips) -> float:
     """Return by how many MiB the peak of a fresh process grows, its result included."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "clips.npz")
-        np.savez(path, X=clips.X, domain=clips.domain, label=clips.label)
-        command = [sys.executable, __file__, str(ENTRIES.index(entry)), str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return float(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _measure_memory(number: str, path: str) -> None:
-    """Print what `extra_memory` returns; runs in a process of its own."""
-    warnings.simplefilter("ignore")
-    with np.load(path) as stored:
-        clips = Clips(stored["X"], stored["domain"], stored["label"])
-    entry = ENTRIES[int(number)]
     rng = np.random.default_rng(0)
     X = rng.standard_normal((90, 4)).astype(clips.X.dtype)
-    # Imports and the buffers that a library makes once are not what is compared.
-    entry.correct(X, np.arange(90) % 2, np.arange(90) % 3)
-    gc.collect()
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:  # Not Linux, where nothing resets the peak.
-        print("NaN")
-        return
-    before = _status("VmRSS")
-    result = entry.correct(*clips.columns)
-    print(json.dumps((_status("VmHWM") - before) / 1024))
-    del result
+    small = Clips(X, np.arange(90) % 2, np.arange(90) % 3)
+    number = ENTRIES.index(entry)
+    grown = peak_growth(_call, number, clips, small=(number, small))
+    return float("nan") if grown is None else grown
 
 
-def _status(name: str) -> int:
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(text.split(f"{name}:")[1].split()[0])
+def _call(number: int, clips: Clips) -> Callable[[], Any]:
+    return lambda: ENTRIES[number].correct(*clips.columns)
 
 
 def coefficient(entry: Entry, clips: Clips) -> float:
@@ -194,7 +150,3 @@ def error(entry: Entry, clips: Clips) -> float:
     change = should - exact
     change -= change.mean(axis=0)
     return float(np.abs(Z - should).max() / np.abs(change).max())
-
-
-if __name__ == "__main__":
-    _measure_memory(*sys.argv[1:])

@@ -1,6 +1,6 @@
 """Compare our corrections with those of other libraries, on the same arrays in one go.
 
-    python benchmarks/corrections.py [--quick] [--npz A.npz B.npz] [--out FILE]
+    python -m benchmarks.corrections [--quick] [--npz A.npz B.npz] [--out FILE]
 
 prints a table for each array: time, extra memory, leakage and error of each
 operation that two libraries have, and then where ours is not first, and why.
@@ -11,6 +11,7 @@ install, and what the columns mean, is in README.md next to this file.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -84,7 +85,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _meta(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
-    from _entries import ENTRIES
+
+    from benchmarks._entries import ENTRIES
 
     versions = {entry.library: entry.version or "not installed" for entry in ENTRIES}
     return {
@@ -106,7 +108,7 @@ def _head(meta: dict[str, Any]) -> str:
 
 def _arrays(options: argparse.Namespace) -> list[tuple[str, Any]]:
     """Return the name and the three splits of each array."""
-    from _measures import planted, real
+    from benchmarks._measures import planted, real
 
     sizes = [(60, 8), (24, 40)] if options.quick else [(18000, 512), (400, 1024)]
     arrays = [(f"planted, {n} clips a split, D = {d}", planted(n, d)) for n, d in sizes]
@@ -120,7 +122,7 @@ def _arrays(options: argparse.Namespace) -> list[tuple[str, Any]]:
 
 def _compare(splits: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return one row for each operation and library."""
-    from _entries import ENTRIES
+    from benchmarks._entries import ENTRIES
 
     n, d = splits[0].X.shape
     rows = []
@@ -139,7 +141,7 @@ def _compare(splits: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _quality(entry: Any, splits: Any, *, with_memory: bool) -> dict[str, Any]:
     """Return what does not depend on the clock: memory, leakage and error."""
-    from _measures import coefficient, error, extra_memory, held_out_auc, wide_mean
+    from benchmarks._measures import coefficient, error, extra_memory, held_out_auc, wide_mean
 
     row: dict[str, Any] = {"operation": entry.operation, "library": entry.library, "problems": {}}
     if not entry.version:
@@ -168,12 +170,14 @@ def _add_times(entries: Any, rows: list[dict[str, Any]], splits: Any, options: A
     """Time the entries in turns, and compare each with ours."""
     from statistics import median
 
-    from _measures import seconds
+    from benchmarks._timing import in_turns
 
     clock = time.process_time if options.threads == 1 else time.perf_counter
     repeats = 1 if options.quick else options.repeats
     for bits in ("32", "64"):
-        times = seconds(entries, splits[0].astype(f"float{bits}"), repeats, clock)
+        columns = splits[0].astype(f"float{bits}").columns
+        calls = {e.library: functools.partial(e.correct, *columns) for e in entries}
+        times = in_turns(calls, repeats, warm=True, clock=clock)
         for row in rows:
             if row["library"] in times:
                 row[f"times_{bits}"] = times[row["library"]]
@@ -239,8 +243,8 @@ def _not_first(rows: list[dict[str, Any]]) -> str:
 
 def _erasure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return what a probe reads on new planted clips after LEACE, for three seeds."""
-    from _entries import ENTRIES
-    from _measures import held_out_auc, planted
+    from benchmarks._entries import ENTRIES
+    from benchmarks._measures import held_out_auc, planted
 
     leace = next(e for e in ENTRIES if e.operation == "LEACE, shrunk" and e.is_ours)
     lda = next(e for e in ENTRIES if e.operation == "LDA projection" and e.is_ours)

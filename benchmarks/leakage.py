@@ -1,6 +1,6 @@
 """Measure what each correction leaves readable on new clips, and what it costs the task.
 
-    python benchmarks/leakage.py A.npz B.npz [C.npz ...] [--seeds 6] [--tree] [--methods ...]
+    python -m benchmarks.leakage A.npz B.npz [C.npz ...] [--seeds 6] [--tree] [--methods ...]
 
 Each file is one dataset: arrays ``X`` (n, d), ``label`` and ``group`` (n,).  Each pair is compared
 over the labels that both have.  Correction, probe and score take a third of the clips each, in

@@ -1,6 +1,6 @@
 """Show every decision of the self-training gate, and what it gained or would have gained.
 
-    python benchmarks/self_training.py FOLDER [--splits 6] [--out FILE]
+    python -m benchmarks.self_training FOLDER [--splits 6] [--out FILE]
 
 FOLDER holds .npz files with the arrays ``X``, ``label``, ``dataset`` and
 ``group`` (or ``song_id``, or ``clip``); files whose names agree up to the

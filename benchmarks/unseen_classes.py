@@ -4,7 +4,7 @@ Each class in turn loses its labels when the correction is fitted, so that the
 shifts come from the other classes only; the classifier of this class is then
 trained on one dataset and scored on the other.  Run
 
-    python benchmarks/unseen_classes.py FILE.npz FILE.npz [SEED ...]
+    python -m benchmarks.unseen_classes FILE.npz FILE.npz [SEED ...]
 
 where each file holds ``X`` (n, d), ``label`` and ``group``, one row a clip.
 Prints the mean ROC-AUC over classes and both directions, across and within

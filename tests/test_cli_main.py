@@ -143,22 +143,22 @@ def test_a_reader_that_has_enough_is_no_error(store):
     assert found.stderr == ""
 
 
-def test_errors_of_the_system_name_the_file(capsys, monkeypatch):
+def test_errors_of_the_system_name_the_file(capsys, monkeypatch, store):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied", "secret.h5")
 
     monkeypatch.setattr(biasaudio, "audit", fail)
-    code, line = failure(capsys, "audit", "secret.h5", "--out", "out")
+    code, line = failure(capsys, "audit", store, "--out", "out")
     assert code == 1
     assert line.startswith("secret.h5: Permission denied; check the path, its permissions")
 
 
-def test_an_interrupt_is_one_word(capsys, monkeypatch):
+def test_an_interrupt_is_one_word(capsys, monkeypatch, store):
     def fail(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(biasaudio, "audit", fail)
-    assert call(capsys, "audit", "s.h5", "--out", "out") == (130, "", "interrupted\n")
+    assert call(capsys, "audit", store, "--out", "out") == (130, "", "interrupted\n")
 
 
 def test_many_warnings_are_cut_short_and_quiet_hides_them(capsys, monkeypatch):

@@ -128,7 +128,7 @@ def test_what_is_not_allowed(capsys, layout, tmp_path, argv, code, message):
     ],
 )
 def test_a_part_of_the_folder_is_missing(capsys, layout, tmp_path, lost, message):
-    shutil.copytree(layout, tmp_path / "copy")
+    shutil.copytree(layout, tmp_path / "copy", ignore=shutil.ignore_patterns("*.pooled"))
     path = tmp_path / "copy" / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     code, line = failure(capsys, "reproduce", tmp_path / "copy", "--out", tmp_path / "out")

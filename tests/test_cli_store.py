@@ -1,4 +1,4 @@
-"""``biasaudio store``: listing and importing."""
+"""``biasaudio store``: listing, importing, and clearing the cache."""
 
 import re
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from audit_fixtures import N, arrays, call, failure, saved, strict
 
-from biasaudio.store import EmbeddingStore
+from biasaudio.store import EmbeddingStore, import_arrays
 
 
 @pytest.fixture
@@ -121,3 +121,34 @@ def test_a_failure_among_several_files_names_it_and_those_before(capsys, tmp_pat
     assert err.endswith(f"({good!r} went into the store before)\n")
     assert EmbeddingStore(store).datasets() == ["a"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz", "s.h5"]
+
+
+def test_pooled_vectors_are_kept_unless_no_cache_is_said_and_can_be_cleared(capsys, tmp_path):
+    X = np.random.default_rng(0).normal(size=(2 * N, 4)).astype("f4")
+    for name in "ab":
+        part = {k: v for k, v in arrays(name).items() if k not in ("X", "clip")}
+        clip = arrays(name)["clip"]
+        owner = np.repeat(np.arange(N), 2)
+        path = import_arrays(tmp_path / "s.h5", X, clip, embedding="toy", frame_clip=owner, **part)
+    probe = ["probe", path, "--permutations", "0", "--quiet"]
+    assert call(capsys, *probe, "--no-cache")[0] == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
+    _, expected, _ = call(capsys, *probe)
+    assert call(capsys, *probe) == (0, expected, "")
+    files = [tmp_path / "s.h5.pooled" / f"{name}.toy.mean.table" for name in "ab"]
+    sizes = [file.stat().st_size for file in files]
+    code, out, err = call(capsys, "store", "clear-cache", path)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        *(f"{file}  {size:,} bytes" for file, size in zip(files, sizes, strict=True)),
+        f"removed: 2 files, {sum(sizes):,} bytes",
+    ]
+    assert [file.name for file in tmp_path.iterdir()] == ["s.h5"]
+    code, out, err = call(capsys, "store", "clear-cache", path, "--json")
+    assert strict(out) == {"store": str(path), "removed": [], "bytes": 0}
+
+
+def test_the_cache_of_a_store_that_is_not_there(capsys, tmp_path):
+    code, line = failure(capsys, "store", "clear-cache", tmp_path / "no.h5")
+    assert code == 1
+    assert "no.h5 is not there" in line

@@ -10,6 +10,7 @@ from biasaudio.probes.inference import (
     holm,
     interval,
     mean_known,
+    resampled_auc,
     weighted_auc,
 )
 
@@ -95,6 +96,38 @@ def test_weighted_auc_is_nan_where_one_class_has_no_weight():
     assert found[2] == 1.0
     assert np.isnan(weighted_auc(scores, np.zeros(4, bool), np.ones(4)))
     assert np.isnan(weighted_auc(scores[:0], truth[:0], np.ones(0)))
+
+
+@pytest.mark.parametrize("levels", [1, 4, None], ids=["constant", "ties", "no ties"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.7, 1.0])
+def test_resampled_auc_is_weighted_auc_to_the_last_bit(rng, levels, share):
+    for n in (1, 2, 7, 90):
+        truth = rng.random(n) < share
+        scores = rng.normal(size=n) if levels is None else rng.integers(levels, size=n) / 7
+        groups = rng.integers(0, n, size=n)  # some have many clips, some none
+        weights = group_weights(n, 50, rng)
+        found = resampled_auc(scores, truth, weights, groups)
+        expected = [weighted_auc(scores, truth, one) for one in weights[:, groups]]
+        assert np.array_equal(found, expected, equal_nan=True)
+
+
+def test_resampled_auc_takes_other_weights_and_layouts(rng):
+    scores, truth, groups = rng.normal(size=60), rng.random(60) < 0.4, np.arange(60) // 3
+    weights = rng.random((30, 20))
+    expected = weighted_auc(scores, truth, weights[:, groups])
+    assert resampled_auc(scores, truth, weights, groups) == pytest.approx(expected, abs=1e-14)
+    counts = rng.integers(0, 4, size=(30, 20))
+    expected = weighted_auc(scores, truth, counts[:, groups])
+    for same in (counts, counts.astype(np.uint8), np.asfortranarray(counts, dtype=np.float32)):
+        assert np.array_equal(resampled_auc(scores, truth, same, groups), expected, equal_nan=True)
+
+
+def test_resampled_auc_of_a_part_is_that_part_of_the_resamples(rng):
+    scores, truth, groups = rng.normal(size=40), rng.random(40) < 0.4, np.arange(40) // 2
+    weights = group_weights(20, 30, rng)
+    whole = resampled_auc(scores, truth, weights, groups)
+    part = resampled_auc(scores, truth, weights[3::5], groups)
+    assert np.array_equal(part, whole[3::5], equal_nan=True)
 
 
 def test_group_weights_are_draws_with_replacement(rng):

@@ -94,3 +94,71 @@ def test_huge_finite_values_are_finite():
 def test_unknown_pool_names_the_nearest():
     with pytest.raises(ParameterError, match=r"pool='men' is not known.*did you mean 'mean'"):
         Pooler("men", 1, 1)
+
+
+def ulps(got, expected):
+    """Return the largest error in units in the last place of float32."""
+    return (np.abs(got - expected) / np.spacing(np.abs(expected).astype("f4"))).max()
+
+
+@pytest.mark.parametrize("n_frames", [1, 5, 16, 25, 95, 1000])
+def test_means_far_from_zero_are_exact_to_a_few_units_in_the_last_place(rng, n_frames):
+    rows = np.repeat(np.arange(20), n_frames)
+    X = rng.normal(1000, 1, (len(rows), 64)).astype(np.float32)
+    expected = X.reshape(20, n_frames, 64).mean(axis=1, dtype=np.float64)
+    got = in_blocks("mean", rows, X, 20, len(rows))
+    assert ulps(got, expected) <= 3
+    if n_frames == 1000:
+        # A sum of all frames in float32 fails here: the test is able to tell.
+        naive = np.add.reduce(X.reshape(20, n_frames, 64), axis=1) / np.float32(n_frames)
+        assert ulps(naive, expected) > 10
+
+
+def test_means_around_zero_are_exact_to_a_millionth_of_the_values(rng):
+    X = rng.normal(size=(40 * 95, 64)).astype(np.float32)
+    rows = np.repeat(np.arange(40), 95)
+    got = in_blocks("mean", rows, X, 40, len(rows))
+    assert np.abs(got - X.reshape(40, 95, 64).mean(axis=1, dtype=np.float64)).max() < 1e-6
+
+
+@pytest.mark.parametrize("lengths", [[3, 70, 70, 70, 1, 200], [64] * 5, [1] * 300])
+def test_clips_of_any_lengths_that_come_back_later(rng, lengths):
+    once = np.repeat(np.arange(len(lengths)), lengths)
+    rows = np.r_[once, once[::-1]]
+    X = rng.normal(size=(len(rows), 5)).astype(np.float32)
+    expected = direct("mean", rows, X, len(lengths))
+    np.testing.assert_allclose(in_blocks("mean", rows, X, len(lengths), 10**6), expected, atol=1e-6)
+
+
+def test_a_bad_frame_does_not_reach_the_other_clips_of_its_block(rng):
+    rows = np.repeat(np.arange(10), 40)
+    X = rng.normal(size=(400, 3)).astype(np.float32)
+    X[85, 1], X[300:302, 0] = np.nan, [np.inf, -np.inf]
+    pooler = Pooler("mean", 10, 3)
+    pooler.update(rows, X)
+    assert np.flatnonzero(pooler.is_bad).tolist() == [2, 7]
+    good = ~np.isin(np.arange(10), [2, 7])
+    expected = X.reshape(10, 40, 3)[good].mean(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(pooler.result()[good], expected, atol=1e-6)
+
+
+def test_finite_frames_whose_sum_in_float32_overflows_are_not_bad():
+    X = np.full((400, 2), 3e38, dtype=np.float32)
+    pooler = Pooler("mean", 4, 2)
+    pooler.update(np.repeat(np.arange(4), 100), X)
+    assert not pooler.is_bad.any()
+    np.testing.assert_array_equal(pooler.result(), X[:4])
+
+
+def test_means_of_clips_that_are_whole_need_no_second_block(rng):
+    rows = np.repeat([0, 1, 2], 50)
+    X = rng.normal(size=(150, 4)).astype(np.float32)
+    out = np.empty((3, 4), dtype=np.float32)
+    pooler = Pooler("mean", 3, 4, n_frames=np.array([50, 50, 50]), out=out)
+    for start, stop in ((0, 70), (70, 150)):
+        rest = pooler.finish(pooler.reduce(rows[start:stop], X[start:stop]))
+        assert rest.clips.tolist() == [1]
+        pooler.add(rest)
+    assert pooler.result() is out
+    assert pooler.count.tolist() == [50, 50, 50]
+    np.testing.assert_allclose(out, direct("mean", rows, X, 3), atol=1e-6)

@@ -8,7 +8,7 @@ from scipy.linalg import fractional_matrix_power
 
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
-from biasaudio.transforms._shrinkage import Group
+from biasaudio.transforms._covariance import Group
 from biasaudio.transforms.alignment import CORAL
 
 EXACT = 1e-9

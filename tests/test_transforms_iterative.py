@@ -12,11 +12,12 @@ from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.probes import probe_domain
 from biasaudio.transforms import LDAProjection, MeanProjection
+from biasaudio.transforms._covariance import Group
 from biasaudio.transforms._directions import domain_groups
 from biasaudio.transforms._halves import Halves
 from biasaudio.transforms._held_out import probe_aucs
 from biasaudio.transforms._rounds import find_rounds, principal
-from biasaudio.transforms._shrinkage import Group, shrunk_covariance
+from biasaudio.transforms._shrinkage import shrunk_covariance
 from biasaudio.transforms.iterative import NullspaceProjection
 
 WHOLE = {"variance": 1.0}

@@ -85,6 +85,7 @@ def reproduce(
     missing: str = "raise",
     unknown: str = "raise",
     out: str | os.PathLike[str] | None = None,
+    cache: bool = True,
     n_jobs: int = 1,
     progress: bool = False,
 ) -> Reproduction:
@@ -113,6 +114,8 @@ def reproduce(
         A folder that keeps every finished piece, in ``finished.jsonl``: the
         same call goes on where an interrupted one stopped, and returns the
         same numbers.
+    cache : bool
+        Keep pooled vectors beside ``embeddings.h5``, and use them again.
     n_jobs : int
         Processes; the numbers do not depend on it.
     progress : bool
@@ -146,7 +149,7 @@ def reproduce(
         raise ParameterError(f"modes is empty; give one or both of {', '.join(MODES)}")
     check_n_jobs(n_jobs)
     clips = _published_clips(folder)
-    store = EmbeddingStore(folder / "embeddings.h5")
+    store = EmbeddingStore(folder / "embeddings.h5", cache=cache)
     datasets = ["irmas", "openmic"]
     shared = [n for n in store.embeddings(datasets[0]) if n in store.embeddings(datasets[1])]
     embeddings = shared if embeddings is None else as_list(embeddings)

@@ -211,11 +211,7 @@ class _Study:
             progress=f"{name}: transfer" if options.progress else None,
         )
         curves = resample(
-            result,
-            n_resamples=options.n_resamples,
-            random_state=options.random_state,
-            n_jobs=options.n_jobs,
-            progress=f"{name}: intervals" if options.progress else None,
+            result, n_resamples=options.n_resamples, random_state=options.random_state
         )
         return {
             "transfer": result.rows(),

@@ -15,6 +15,7 @@ from biasaudio.errors import ParameterError
 
 __all__ = [
     "Parser",
+    "add_cache_option",
     "add_correction_options",
     "add_shared_options",
     "add_store_options",
@@ -24,6 +25,7 @@ __all__ = [
     "expand",
     "note",
     "note_warnings",
+    "open_store",
     "partial_rule",
     "read_clips",
     "text_table",
@@ -149,6 +151,7 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="an .h5 file, or a folder of them")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="default: all in the store")
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="default: all they share")
+    add_cache_option(parser)
     known = parser.add_argument_group("what is known about the clips (default: the store's own)")
     known.add_argument("--openmic", metavar="DIR", help="folder of OpenMIC-2018")
     known.add_argument("--irmas", metavar="DIR", help="folder of IRMAS")
@@ -171,6 +174,15 @@ def add_correction_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODE",
         default=["global"],
         help="fit corrections on all clips (global), per class (classwise), or both",
+    )
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves the pooled vectors beside a store alone."""
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="pool all frames anew; default: keep pooled vectors beside the store",
     )
 
 
@@ -197,6 +209,13 @@ def read_clips(args: argparse.Namespace) -> Any:
     if len(tables) < 2:
         return tables[0] if tables else None
     return Vocabulary(PUBLISHED.labels).apply(ClipTable.concat(tables))
+
+
+def open_store(args: argparse.Namespace) -> Any:
+    """Return the `EmbeddingStore` that the options name."""
+    from biasaudio.store import EmbeddingStore
+
+    return EmbeddingStore(args.store, cache=not args.no_cache)
 
 
 def clip_files(args: argparse.Namespace) -> list[dict[str, Any]]:

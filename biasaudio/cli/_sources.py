@@ -114,7 +114,7 @@ class StoreSource(Source):
         from biasaudio.store import EmbeddingStore
 
         super().__init__(args)
-        self.store = EmbeddingStore(args.source)
+        self.store = EmbeddingStore(args.source, cache=not args.no_cache)
         self.embedding = _embedding(argparse.Namespace(**vars(args), store=args.source))
         self.datasets = args.datasets or self.store.datasets()
         self.known = read_clips(args)

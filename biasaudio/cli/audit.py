@@ -12,6 +12,7 @@ from biasaudio.cli._common import (
     emit,
     expand,
     note_warnings,
+    open_store,
     partial_rule,
     read_clips,
     whole_number,
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_folder(args.out)
     result = biasaudio.audit(
-        args.store,
+        open_store(args),
         clips=read_clips(args),
         embeddings=args.embedding,
         datasets=args.datasets,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from biasaudio.cli._common import Parser, add_shared_options, emit, note
+from biasaudio.cli._common import Parser, add_cache_option, add_shared_options, emit, note
 from biasaudio.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file", nargs="?", metavar="FILE", help="a correction that fit saved (default: all methods)"
     )
     for action in (fitting, applying):
+        add_cache_option(action)
         action.add_argument("--overwrite", action="store_true", help="replace what is there")
     for action in (fitting, applying, info):
         add_shared_options(action, again=True)

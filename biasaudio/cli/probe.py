@@ -11,6 +11,7 @@ from biasaudio.cli._common import (
     add_store_options,
     emit,
     note,
+    open_store,
     partial_rule,
     read_clips,
     whole_number,
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     name = _embedding(args)
     rule = partial_rule(args)
     table = load_tables(
-        args.store,
+        open_store(args),
         read_clips(args),
         embeddings=[name],
         datasets=args.datasets,

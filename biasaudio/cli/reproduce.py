@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from biasaudio.cli._common import emit
+from biasaudio.cli._common import add_cache_option, emit
 
 __all__ = ["add_arguments", "run"]
 
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--solver", default="newton", metavar="NAME", help="newton, or liblinear as published"
     )
+    add_cache_option(parser)
     parser.add_argument(
         "--allow-partial", action="store_true", help="go on where clips lack vectors"
     )
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         unknown=rule,
         solver=args.solver,
         out=args.out,
+        cache=not args.no_cache,
         n_jobs=args.n_jobs,
         progress=not args.quiet,
     )

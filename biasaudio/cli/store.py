@@ -1,4 +1,4 @@
-"""List a store, or import vectors into one."""
+"""List a store, import vectors into one, or clear its cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the two actions."""
+    """Add the options of the actions."""
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, parser_class=Parser
     )
@@ -31,16 +31,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=COLUMN",
         help="read a clip column from another name, as in group=song_id",
     )
-    for action in (listing, importing):
+    clearing = actions.add_parser("clear-cache", help="remove pooled vectors kept beside it")
+    clearing.add_argument("store", metavar="STORE", help="an .h5 file, or a folder of them")
+    for action in (listing, importing, clearing):
         add_shared_options(action, again=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the action."""
+    if args.action == "clear-cache":
+        return _clear_cache(args)
     if args.action == "import":
         _import(args)
     rows = _rows(args.store)
     emit(args, text_table(rows), {"store": args.store, "embeddings": rows})
+    return 0
+
+
+def _clear_cache(args: argparse.Namespace) -> int:
+    from biasaudio.store import EmbeddingStore
+
+    removed = EmbeddingStore(args.store).clear_cache()
+    total = sum(each["bytes"] for each in removed)
+    lines = [f"{each['path']}  {each['bytes']:,} bytes" for each in removed]
+    lines.append(f"removed: {len(removed)} file{'s' * (len(removed) != 1)}, {total:,} bytes")
+    emit(args, "\n".join(lines), {"store": args.store, "removed": removed, "bytes": total})
     return 0
 
 

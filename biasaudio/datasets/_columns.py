@@ -52,7 +52,8 @@ def text_column(values: Any, name: str, n: int, *, required: bool = False) -> ND
             f"{name} has shape {array.shape}, but there are {n} clip ids; "
             "give one value for all clips or one a clip"
         )
-    if array.dtype.kind == "U":
+    # A look at all is far quicker than a test of each.
+    if array.dtype.kind == "U" or pd.api.types.infer_dtype(array, skipna=False) == "string":
         texts = array.astype(object)
     else:
         blank = np.asarray(pd.isna(array.astype(object)))

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from biasaudio.errors import DataError
 from biasaudio.probes._splits import assign_parts, equal_mix, majority
-from biasaudio.probes.inference import weighted_auc
+from biasaudio.probes.inference import resampled_auc
 from biasaudio.probes.ridge import RidgeProbe, choose_penalty
 from biasaudio.probes.scaling import spread
 
@@ -26,8 +26,6 @@ __all__ = ["Clips", "Plan", "Scored", "Split", "aucs", "make_splits", "permute_v
 _Array = NDArray[np.float64]
 _Codes = NDArray[np.intp]
 _Floats = NDArray[np.floating[Any]]
-
-_BLOCK = 100
 
 
 @dataclass(frozen=True)
@@ -162,16 +160,12 @@ def run_plan(
     middle = [(own[p, j].mean() + own[~p, j].mean()) / 2 for j, p in enumerate(positive.T)]
     values = clips.values[plan.test]
     groups = clips.groups[plan.test]
-    # In blocks: a weight for each resample and clip at once would outgrow the vectors.
-    resampled = [
-        aucs(scores, values, weights[i : i + _BLOCK, groups]).mean(axis=-1)
-        for i in range(0, len(weights), _BLOCK)
-    ]
+    resampled = aucs(scores, values, weights, groups).mean(axis=-1)
     return Scored(
         plan.test,
         scores,
         (scores - middle).argmax(axis=1),
-        np.concatenate([np.zeros(0), *resampled]),
+        resampled,
         _null(probe, rotated, permutations[:, plan.train], permutations[:, plan.test], k),
     )
 
@@ -193,11 +187,13 @@ def _null(
     return total / len(columns)
 
 
-def aucs(scores: _Array, values: _Codes, weights: _Array) -> _Array:
+def aucs(scores: _Array, values: _Codes, weights: _Array, groups: _Codes) -> _Array:
     """Return the one-vs-rest ROC-AUC of each value [shape=(..., k)]."""
     k = scores.shape[1]
     # Two values give the same AUC twice, so it is computed once.
-    columns = [weighted_auc(scores[:, j], values == j, weights) for j in range(k if k > 2 else 1)]
+    columns = [
+        resampled_auc(scores[:, j], values == j, weights, groups) for j in range(k if k > 2 else 1)
+    ]
     return np.stack(columns if k > 2 else columns * 2, axis=-1)
 
 

@@ -248,7 +248,12 @@ def _sum_up(clips: Clips, scored: list[list[Scored]], design: str, kind: str) ->
     """Average the plans of all splits."""
     k = len(clips.names)
     plans = [s for split in scored for s in split]
-    by_plan = np.array([aucs(s.scores, clips.values[s.test], np.ones(len(s.test))) for s in plans])
+    by_plan = np.array(
+        [
+            aucs(s.scores, clips.values[s.test], np.ones((1, len(clips.groups))), s.test)[0]
+            for s in plans
+        ]
+    )
     hits = np.zeros(k)
     counts = np.zeros(k)
     for s in plans:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import DataError, StoreError
-from biasaudio.store.schema import CLIPS, guard_read
+from biasaudio.store.schema import CLIPS, guard_read, open_store_file
 
-__all__ = ["encode", "merge_clips", "read_clips", "write_clips"]
+__all__ = ["encode", "merge_clips", "read_clips", "stored_clips", "write_clips"]
 
 TEXTS = ("clip_id", "split", "genre", "group")
 
@@ -165,3 +165,34 @@ def merge_clips(old: ClipTable, new: ClipTable, *, replace: bool, where: str) ->
 def _known_texts(clips: ClipTable) -> pd.DataFrame:
     # A clip without a group is its own group, which says nothing about it.
     return clips.frame.assign(group=np.where(clips.group == clips.clip_id, "", clips.group))
+
+
+def stored_clips(index: dict[tuple[str, str], Path], dataset: str) -> ClipTable | None:
+    """Return the clip table of a dataset, merged over the files of a store.
+
+    Parameters
+    ----------
+    index : dict
+        From (dataset, embedding) to the file.
+    dataset : str
+
+    Returns
+    -------
+    ClipTable or None
+        None if no file has one.
+
+    Raises
+    ------
+    StoreError
+        If one is damaged.
+    DataError
+        If two files contradict each other.
+    """
+    merged: ClipTable | None = None
+    for file in dict.fromkeys(file for (name, _), file in index.items() if name == dataset):
+        with open_store_file(file) as handle:
+            table = read_clips(handle, file, dataset)
+        if merged is not None and table is not None:
+            table = merge_clips(merged, table, replace=False, where=f"the files before {file}")
+        merged = merged if table is None else table
+    return merged

@@ -18,9 +18,9 @@ from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store.frames import Frames, open_frames
 from biasaudio.store.pooling import rows_not_finite
 from biasaudio.store.reader import EmbeddingStore
-from biasaudio.store.schema import index_files, is_file_path
+from biasaudio.store.schema import check_name, index_files, is_file_path
 from biasaudio.store.writer import _existing as existing
-from biasaudio.store.writer import import_arrays
+from biasaudio.store.writer import import_arrays, write_vectors
 
 __all__ = ["derive_embedding"]
 
@@ -79,6 +79,7 @@ def derive_embedding(
         If a row has NaN or Inf.
     """
     path = Path(path)
+    check_name(name, "embedding")
     total = sum(source.shape(dataset, embedding)[0] for dataset in datasets)
     index, there = index_files(source.files), existing(path)
     for dataset in datasets:
@@ -91,18 +92,19 @@ def derive_embedding(
         table = source.table(embedding, datasets=datasets)
         X = change(table.X, table.clips, np.arange(len(table.X)))
         advance(len(X))
-        return _import(path, X, table.clips, None, name, overwrite)
+        return _import(path, X, table.clips, name, overwrite)
     folder = path.parent if is_file_path(path) else path
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".derive-", dir=folder) as scratch:
-            rows = _Rows(Path(scratch, "rows.npy"), total)
+            rows = _Rows(Path(scratch, "rows.f4"), total)
             tables = []
             for dataset in datasets:
                 with open_frames(index[dataset, embedding], dataset, embedding) as frames:
                     tables.append(rows.add_all(frames, source.clips(dataset), change, advance))
-            return _import(path, rows.X, ClipTable.concat(tables), rows.owner, name, overwrite)
+            clips = ClipTable.concat(tables)
+            return write_vectors(path, rows, clips, rows.owner, embedding=name, overwrite=overwrite)
     except OSError as error:
         if isinstance(error, StoreError):
             raise
@@ -116,13 +118,23 @@ def derive_embedding(
 
 
 class _Rows:
-    """Gather changed rows in a file, of which only a block is in memory."""
+    """Gather changed rows in a file, of which only a block is in memory.
+
+    Pages of a memory map would stay in memory as long as there is room.
+    """
 
     def __init__(self, path: Path, total: int) -> None:
         self.path = path
-        self.X: Any = None
+        self.shape = (total, 0)
         self.owner = np.empty(total, dtype=np.intp)
         self.n = self.n_clips = 0
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> _Array:
+        """Return rows that follow one another, as those of a dataset do."""
+        d = self.shape[1]
+        start, n = int(rows[0]), len(rows)
+        found = np.fromfile(self.path, np.float32, n * d, offset=4 * d * start)
+        return found.reshape(n, d)
 
     def add_all(
         self,
@@ -144,17 +156,25 @@ class _Rows:
                     f"{frames.path}:{frames.where} has NaN or Inf in {bad.sum()} rows, of {names}; "
                     "leave these clips out or compute their vectors again"
                 )
-            self._add(change(X, clips, here), self.n_clips + here)
+            self._add(change(X, clips, here), here, clips)
             advance(len(X))
         self.n_clips += len(clips)
         return clips
 
-    def _add(self, X: _Array, owner: NDArray[np.intp]) -> None:
-        if self.X is None:
-            shape = (len(self.owner), X.shape[1])
-            self.X = np.lib.format.open_memmap(self.path, "w+", np.float32, shape)
-        rows = slice(self.n, self.n + len(X))
-        self.X[rows], self.owner[rows] = X, owner
+    def _add(self, X: _Array, owner: NDArray[np.intp], clips: ClipTable) -> None:
+        self.shape = (len(self.owner), X.shape[1])
+        with np.errstate(over="ignore"):
+            X = np.ascontiguousarray(X, dtype=np.float32)
+        bad = rows_not_finite(X)
+        if bad.any():
+            names = name_some(dict.fromkeys(clips.clip_id[owner[bad]]))
+            raise DataError(
+                f"the corrected vectors have NaN or Inf in {bad.sum()} rows, of {names}; leave "
+                "these clips out or fit another correction"
+            )
+        with self.path.open("ab") as stream:
+            X.tofile(stream)
+        self.owner[self.n : self.n + len(X)] = self.n_clips + owner
         self.n += len(X)
 
 
@@ -169,14 +189,7 @@ def _clips(known: ClipTable | None, names: NDArray[np.object_], dataset: str) ->
     return ClipTable.concat([kept, ClipTable.from_columns(names[~is_known], dataset)])
 
 
-def _import(
-    path: Path,
-    X: Any,
-    clips: ClipTable,
-    owner: NDArray[np.intp] | None,
-    name: str,
-    overwrite: bool,
-) -> Path:
+def _import(path: Path, X: Any, clips: ClipTable, name: str, overwrite: bool) -> Path:
     return import_arrays(
         path,
         X,
@@ -188,6 +201,5 @@ def _import(
         group=clips.group,
         labels=clips.labels,
         mask=clips.mask,
-        frame_clip=owner,
         overwrite=overwrite,
     )

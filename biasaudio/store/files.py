@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.store.pooling import Pooler
-from biasaudio.store.writer import _replacing
+from biasaudio.store.replace import replacing
 
 __all__ = ["Change", "VectorFile", "change_blocks"]
 
@@ -124,7 +124,7 @@ class VectorFile:
                 f"{path} is already there; choose another name, or pass overwrite=True to "
                 "replace it"
             )
-        with _replacing([path]) as partials:
+        with replacing([path]) as partials:
             partial = partials[path]
             # What was there is not extended but replaced.
             partial.unlink(missing_ok=True)

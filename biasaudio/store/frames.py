@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -29,10 +32,18 @@ class Keys:
         The clips, in the order of their first frames.
     codes : np.ndarray [shape=(n_frames,), dtype=int32]
         The clip of each frame.
+    starts : np.ndarray of int [shape=(n_runs,)]
+        Where frames of another clip than before begin.
     """
 
     names: NDArray[np.object_]
     codes: NDArray[np.int32]
+    starts: NDArray[np.intp]
+
+    def n_frames(self) -> NDArray[np.intp]:
+        """Return the number of frames of each clip [shape=(n_clips,)]."""
+        lengths = np.diff(self.starts, append=len(self.codes))
+        return np.bincount(self.codes[self.starts], weights=lengths).astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -75,10 +86,9 @@ class Frames:
             raw = self.keys[()]
         # Frames of a clip mostly follow each other, and comparing neighbours is
         # far cheaper than hashing each key.
-        is_first = np.ones(len(raw), dtype=bool)
-        is_first[1:] = raw[1:] != raw[:-1]
-        codes, names = pd.factorize(raw[is_first].astype(object))
-        lengths = np.diff(np.flatnonzero(is_first), append=len(raw))
+        starts = np.append(0, np.flatnonzero(raw[1:] != raw[:-1]) + 1)
+        codes, names = pd.factorize(raw[starts].astype(object))
+        lengths = np.diff(starts, append=len(raw))
         try:
             texts = [name.decode("utf-8") for name in names]
         except UnicodeDecodeError as error:
@@ -91,19 +101,108 @@ class Frames:
                 f"{self.path}:{self.where} has frames with an empty key; give each frame the id "
                 "of its clip"
             )
-        return Keys(np.array(texts, dtype=object), np.repeat(codes.astype(np.int32), lengths))
+        codes = np.repeat(codes.astype(np.int32), lengths)
+        return Keys(np.array(texts, dtype=object), codes, starts)
 
-    def blocks(
-        self, rows: int, *, skip: NDArray[np.bool_] | None = None
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    @cached_property
+    def descriptor(self) -> int | None:
+        """Return the open file of the features, if its bytes can be read as they are.
+
+        None where the file is not a plain one, or is open for writing in this
+        process, so that HDF5 holds what is not yet in it.
+        """
+        handle = self.features.file
+        is_plain = handle.driver == "sec2" and handle.mode == "r" and not handle.userblock_size
+        # Windows has no preadv, and HDF5 before 1.12.3 no chunk_iter.
+        can_read = hasattr(os, "preadv") and hasattr(h5py.h5d.DatasetID, "chunk_iter")
+        return handle.id.get_vfd_handle() if is_plain and can_read else None
+
+    @cached_property
+    def _pieces(self) -> NDArray[np.int64] | None:
+        """Return first frame and place in the file of each piece of plain float32 rows.
+
+        None where HDF5 has to decode them.
+        """
+        features, (n_frames, n_features) = self.features, self.shape
+        n_filters = features.id.get_create_plist().get_nfilters()
+        if self.descriptor is None or features.dtype != np.float32 or n_filters:
+            return None
+        if features.chunks is None:
+            place = None if features.external or features.is_virtual else features.id.get_offset()
+            return None if place is None else np.array([[0, place]])
+        rows, width = features.chunks
+        chunks: list[tuple[int, int]] = []
+        if width == n_features:
+            features.id.chunk_iter(lambda c: chunks.append((c.chunk_offset[0], c.byte_offset)))
+        # A chunk that was never written has no place in the file.
+        if len(chunks) != -(-n_frames // rows):
+            return None
+        pieces = np.array(sorted(chunks))
+        is_next = np.diff(pieces[:, 1]) == rows * n_features * features.dtype.itemsize
+        return pieces[np.append(True, ~is_next)]
+
+    def spans(self, rows: int, starts: NDArray[np.intp] | None = None) -> list[tuple[int, int]]:
+        """Cut the frames into blocks.
+
+        Parameters
+        ----------
+        rows : int
+            Frames a block at most; raised to whole chunks where they are decoded.
+        starts : np.ndarray of int, optional
+            Where cuts do least harm, ascending from 0; heeded where that is free.
+
+        Returns
+        -------
+        list of (start, stop)
+        """
+        n_frames = self.shape[0]
+        # A filtered chunk that is larger than the cache is decoded anew by each
+        # read that touches it.
+        if self._pieces is None:
+            rows, starts = rows + -rows % (self.features.chunks or (1,))[0], None
+        cuts = [0]
+        while cuts[-1] < n_frames:
+            stop = min(cuts[-1] + rows, n_frames)
+            if starts is not None and stop < n_frames:
+                before = int(starts[np.searchsorted(starts, stop, side="right") - 1])
+                stop = before if before > cuts[-1] else stop
+            cuts.append(stop)
+        return list(pairwise(cuts))
+
+    def read(self, start: int, stop: int, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Read frames; may run in several threads.
+
+        Parameters
+        ----------
+        start, stop : int
+        buffer : np.ndarray [shape=(>=stop - start, d), dtype=float32]
+            Where they go.
+
+        Returns
+        -------
+        np.ndarray [shape=(stop - start, d), dtype=float32]
+            A view of the buffer.
+
+        Raises
+        ------
+        StoreError
+            If the file is damaged.
+        """
+        X = buffer[: stop - start]
+        with guard_read(self.path, f"{self.where}/{FEATURES}, rows {start} to {stop}"):
+            if self._pieces is None or self.descriptor is None:
+                self.features.read_direct(X, np.s_[start:stop])
+            else:
+                _read_plain(self.descriptor, self._pieces, start, X)
+        return X
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Iterate over blocks of frames, in one buffer that is used again.
 
         Parameters
         ----------
         rows : int
-            Frames a block; raised to whole chunks of the file.
-        skip : np.ndarray of bool [shape=(n_frames,)], optional
-            Frames that are not needed; a block of nothing else is not read.
+            Frames a block; raised to whole chunks where they are decoded.
 
         Yields
         ------
@@ -117,18 +216,26 @@ class Frames:
         StoreError
             If the file is damaged.
         """
-        n_frames, n_features = self.shape
-        # A filtered chunk that is larger than the cache is decoded anew by each
-        # read that touches it.
-        rows += -rows % (self.features.chunks or (1,))[0]
-        buffer = np.empty((min(rows, n_frames), n_features), dtype=np.float32)
-        for start in range(0, n_frames, rows):
-            stop = min(start + rows, n_frames)
-            if skip is None or not skip[start:stop].all():
-                X = buffer[: stop - start]
-                with guard_read(self.path, f"{self.where}/{FEATURES}, rows {start} to {stop}"):
-                    self.features.read_direct(X, np.s_[start:stop])
-                yield start, X
+        spans = self.spans(rows)
+        buffer = np.empty((spans[0][1], self.shape[1]), dtype=np.float32)
+        for start, stop in spans:
+            yield start, self.read(start, stop, buffer)
+
+
+def _read_plain(
+    descriptor: int, pieces: NDArray[np.int64], start: int, X: NDArray[np.float32]
+) -> None:
+    # HDF5 takes twice the time, as it goes chunk by chunk.
+    row_bytes = X.shape[1] * X.itemsize
+    at, stop = start, start + len(X)
+    while at < stop:
+        i = int(np.searchsorted(pieces[:, 0], at, side="right")) - 1
+        first, place = pieces[i].tolist()
+        end = min(stop, int(pieces[i + 1, 0])) if i + 1 < len(pieces) else stop
+        part = X[at - start : end - start].data
+        if os.preadv(descriptor, [part], place + (at - first) * row_bytes) < part.nbytes:
+            raise OSError("the file ends before")
+        at = end
 
 
 @contextmanager

@@ -1,24 +1,61 @@
 """Pool frames to clips, block by block.
 
-The frames of a clip may lie in any number of blocks, in any order.  Sums are
-kept in float64; a spread is taken around the clip's mean within a block and the
-blocks are merged by the rule of Chan, Golub and LeVeque, so that features far
-from zero lose nothing.
+The frames of a clip may lie in any number of blocks, in any order.  A block is
+reduced to one entry a clip, and the entries are added in float64: means as sums,
+spreads around the clip's mean within a block by the rule of Chan, Golub and
+LeVeque, so that features far from zero lose nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from biasaudio._validation import check_choice
+from biasaudio.store.sums import members, sorted_max, sum_runs
 
-__all__ = ["POOLS", "Pooler", "rows_not_finite"]
+__all__ = ["POOLS", "Part", "Pooler", "rows_not_finite"]
 
 POOLS = ("mean", "max", "std", "mean+std")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Hold what one block of frames adds.
+
+    Parameters
+    ----------
+    clips : np.ndarray of int [shape=(k,)]
+        The clips with finite frames, each once.
+    count : np.ndarray of int [shape=(k,)]
+        How many frames.
+    value : np.ndarray [shape=(k, n_features)]
+        Their sum, or their maximum.
+    square : np.ndarray [shape=(k, n_features)], optional
+        The sum of the squared deviations from their mean.
+    bad : np.ndarray of int
+        Clips with frames that are NaN or Inf.
+    """
+
+    clips: NDArray[Any]
+    count: NDArray[Any]
+    value: NDArray[Any]
+    square: NDArray[np.float64] | None
+    bad: NDArray[Any]
+
+    def select(self, kept: NDArray[np.bool_]) -> Part:
+        """Return the part of some of its clips."""
+        square = None if self.square is None else self.square[kept]
+        return Part(self.clips[kept], self.count[kept], self.value[kept], square, self.bad)
+
+    def renamed(self, rows: NDArray[Any]) -> Part:
+        """Return the part with clip i called ``rows[i]``, without those below 0."""
+        bad = rows[self.bad]
+        part = replace(self, clips=rows[self.clips], bad=bad[bad >= 0])
+        return part if (part.clips >= 0).all() else part.select(part.clips >= 0)
 
 
 class Pooler:
@@ -30,8 +67,13 @@ class Pooler:
         ``"mean"``, ``"max"``, ``"std"`` (population, 0 for a single frame) or
         ``"mean+std"`` (side by side, so twice as wide).
     n_clips, n_features : int
-        The shape of the result; it takes 8 bytes a value (mean), 16 (std) or
-        4 (max) while gathering.
+        The shape of the result; next to it, gathering takes 8 bytes a value
+        (mean), 16 (std) or 4 (max).
+    n_frames : np.ndarray of int [shape=(n_clips,)], optional
+        How many frames the clips have.  The mean of a clip that comes in one
+        block is then final at once, and takes nothing next to the result.
+    out : np.ndarray [shape=(n_clips, n_features or 2 n_features), dtype=float32], optional
+        Where the result goes.
 
     Attributes
     ----------
@@ -59,15 +101,28 @@ class Pooler:
     [5.0, 2.0]
     """
 
-    def __init__(self, pool: str, n_clips: int, n_features: int) -> None:
+    def __init__(
+        self,
+        pool: str,
+        n_clips: int,
+        n_features: int,
+        *,
+        n_frames: NDArray[Any] | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> None:
         self.pool = check_choice(pool, "pool", POOLS)
         shape = (n_clips, n_features)
         self.count = np.zeros(n_clips, dtype=np.int64)
         self.is_bad = np.zeros(n_clips, dtype=bool)
+        self._is_final = np.zeros(n_clips, dtype=bool)
+        self._n_frames = n_frames
         self._needs_spread = "std" in pool
+        width = n_features * len(pool.split("+"))
+        self._result = np.empty((n_clips, width), dtype=np.float32) if out is None else out
         if pool == "max":
             self._max = np.full(shape, -np.inf, dtype=np.float32)
         else:
+            # The system gives these pages on first use, so final means take none.
             self._sum = np.zeros(shape)
         if self._needs_spread:
             self._square = np.zeros(shape)
@@ -82,38 +137,94 @@ class Pooler:
         X : np.ndarray [shape=(n_frames, n_features), dtype=float32]
             Not changed.
         """
+        used = rows >= 0
+        if used.any():
+            self.add(self.reduce(rows, X) if used.all() else self.reduce(rows[used], X[used]))
+
+    def reduce(self, rows: NDArray[Any], X: NDArray[np.float32]) -> Part:
+        """Return what a block of frames adds; may run in several threads.
+
+        Parameters
+        ----------
+        rows : np.ndarray of int [shape=(n_frames,)]
+            The clip of each frame, 0 or more.
+        X : np.ndarray [shape=(n_frames, n_features), dtype=float32]
+            Not changed.
+
+        Returns
+        -------
+        Part
+        """
+        none = np.empty(0, dtype=np.intp)
+        if self.pool == "mean":
+            clips, count, total = sum_runs(rows, X)
+            if len(np.unique(clips)) < len(clips):
+                clips, local = np.unique(clips, return_inverse=True)
+                count = np.bincount(local, weights=count).astype(np.intp)
+                total = members(local) @ total
+            # NaN and Inf go through a sum, so a look at each frame is not needed.
+            if np.isfinite(total).all():
+                return Part(clips, count, total, None, none)
         bad = rows_not_finite(X)
-        self.is_bad[rows[bad & (rows >= 0)]] = True
-        used = (rows >= 0) & ~bad
-        if not used.all():
-            rows, X = rows[used], X[used]
-        if len(rows) == 0:
-            return
+        names = np.unique(rows[bad])
+        if len(names):
+            rows, X = rows[~bad], X[~bad]
         clips, local = np.unique(rows, return_inverse=True)
+        count = np.bincount(local)
         if self.pool == "max":
             order = np.argsort(local, kind="stable")
-            self._max[clips] = np.maximum(self._max[clips], _sorted_max(local[order], X[order]))
-        else:
-            self._update_sums(clips, local, X)
-        self.count[clips] += np.bincount(local)
+            return Part(clips, count, sorted_max(local[order], X[order]), None, names)
+        work, of_clips = X.astype(np.float64), members(local)
+        total = of_clips @ work
+        if not self._needs_spread:
+            return Part(clips, count, total, None, names)
+        work -= (total / count[:, None])[local]
+        np.square(work, out=work)
+        return Part(clips, count, total, of_clips @ work, names)
 
-    def _update_sums(
-        self, clips: NDArray[Any], local: NDArray[np.intp], X: NDArray[np.float32]
-    ) -> None:
-        n = np.bincount(local)[:, None]
-        members = sparse.csr_array(
-            (np.ones(len(local)), (local, np.arange(len(local)))), shape=(len(clips), len(local))
-        )
-        work = X.astype(np.float64)
-        total = members @ work
-        if self._needs_spread:
-            mean = total / n
-            work -= mean[local]
-            np.square(work, out=work)
-            before = self.count[clips][:, None]
-            gap = mean - self._sum[clips] / np.maximum(before, 1)
-            self._square[clips] += members @ work + gap**2 * (before * n / (before + n))
-        self._sum[clips] += total
+    def add(self, part: Part) -> None:
+        """Add what `reduce` returned.
+
+        Parameters
+        ----------
+        part : Part
+            Of this pool.
+        """
+        self.is_bad[part.bad] = True
+        clips, n = part.clips, part.count[:, None]
+        self.count[clips] += part.count
+        if self.pool == "max":
+            self._max[clips] = np.maximum(self._max[clips], part.value)
+            return
+        if part.square is not None:
+            before = self.count[clips][:, None] - n
+            gap = part.value / n - self._sum[clips] / np.maximum(before, 1)
+            self._square[clips] += part.square + gap**2 * (before * n / (before + n))
+        self._sum[clips] += part.value
+
+    def finish(self, part: Part) -> Part:
+        """Write the means of clips that are whole; may run in several threads.
+
+        Parameters
+        ----------
+        part : Part
+            Of this pool.
+
+        Returns
+        -------
+        Part
+            The clips that are not whole, to be added.
+        """
+        if self.pool != "mean" or self._n_frames is None:
+            return part
+        is_whole = part.count == self._n_frames[part.clips]
+        if not is_whole.any():
+            return part
+        clips, count = part.clips[is_whole], part.count[is_whole]
+        self._result[clips] = part.value[is_whole] / count[:, None]
+        self.count[clips] = count
+        self._is_final[clips] = True
+        return part.select(~is_whole)
 
     def result(self) -> NDArray[np.float32]:
         """Return one vector a clip; clips without frames are NaN.
@@ -122,32 +233,19 @@ class Pooler:
         -------
         np.ndarray [shape=(n_clips, n_features or 2 n_features), dtype=float32]
         """
+        result = self._result
         if self.pool == "max":
-            return np.where(self.count[:, None] > 0, self._max, np.float32(np.nan))
-        count = np.where(self.count > 0, self.count, np.nan)[:, None]
-        d = self._sum.shape[1]
-        result = np.empty((len(count), d * len(self.pool.split("+"))), dtype=np.float32)
-        # Dividing straight into float32 spares a float64 copy of the whole result.
+            result[:] = np.where(self.count[:, None] > 0, self._max, np.float32(np.nan))
+            return result
+        count = np.where(self.count > 0, self.count, np.nan)
         if "mean" in self.pool:
-            np.divide(self._sum, count, out=result[:, :d], casting="same_kind")
+            # Row by row, as there is no room for a float64 copy of all.
+            for i in np.flatnonzero(~self._is_final):
+                result[i, : self._sum.shape[1]] = self._sum[i] / count[i]
         if self._needs_spread:
-            np.sqrt(self._square / count, out=result[:, -d:], casting="same_kind")
+            for i in range(len(count)):
+                result[i, -self._sum.shape[1] :] = np.sqrt(self._square[i] / count[i])
         return result
-
-
-def _sorted_max(local: NDArray[np.intp], X: NDArray[np.float32]) -> NDArray[np.float32]:
-    # Halving the frames of all clips at once takes log2(frames a clip) steps;
-    # np.maximum.reduceat along axis 0 is five times slower.
-    while True:
-        first = np.flatnonzero(np.diff(local, prepend=-1))
-        if len(first) == len(local):
-            return X
-        rank = np.arange(len(local)) - np.repeat(first, np.diff(first, append=len(local)))
-        left = np.flatnonzero(rank % 2 == 0)
-        right = np.minimum(left + 1, len(local) - 1)
-        right = np.where(local[right] == local[left], right, left)
-        X = np.maximum(X[left], X[right])
-        local = local[left]
 
 
 def rows_not_finite(X: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

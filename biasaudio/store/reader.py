@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biasaudio._validation import check_choice, did_you_mean, name_some
+from biasaudio._validation import check_choice, check_count, did_you_mean, name_some
 from biasaudio.datasets.table import ClipTable, EmbeddingTable
 from biasaudio.errors import ParameterError, StoreError
-from biasaudio.store.clips import merge_clips, read_clips
+from biasaudio.store.cache import clear_cache
+from biasaudio.store.clips import stored_clips
 from biasaudio.store.frames import open_frames
 from biasaudio.store.pooling import POOLS
-from biasaudio.store.schema import fingerprint_file, index_files, list_files, open_store_file
+from biasaudio.store.schema import fingerprint_file, index_files, list_files
 from biasaudio.store.stream import Source, stream_blocks, stream_table
 
 __all__ = ["EmbeddingStore"]
@@ -33,10 +34,14 @@ class EmbeddingStore:
     path : path-like
         An HDF5 file with ``/<dataset>/<embedding>/{features, keys}``, such as
         the published ``embeddings.h5``, or a folder of such files.
+    cache : bool
+        Whether `table` keeps pooled vectors beside the store, and uses them again
+        while the data are the same.
 
     Attributes
     ----------
     path : Path
+    cache : bool
 
     Raises
     ------
@@ -57,13 +62,14 @@ class EmbeddingStore:
     ((3, 3), ['a', 'b', 'c'])
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, cache: bool = True) -> None:
         self.path = Path(path)
+        self.cache = cache
         self._index()
 
     def __repr__(self) -> str:
         """Return the call that opens this store."""
-        return f"EmbeddingStore({str(self.path)!r})"
+        return f"EmbeddingStore({str(self.path)!r}{'' if self.cache else ', cache=False'})"
 
     def _index(self) -> dict[tuple[str, str], Path]:
         return index_files(list_files(self.path))
@@ -144,10 +150,10 @@ class EmbeddingStore:
         DataError
             If a frame has NaN or Inf.
         """
-        if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
-            raise ParameterError(f"rows={rows!r} is not allowed; give a whole number above 0")
-        file = self._file(self._index(), dataset, embedding)
-        return stream_blocks(file, dataset, embedding, int(rows))
+        rows = check_count(rows, "rows", 1)
+        return stream_blocks(
+            self._file(self._index(), dataset, embedding), dataset, embedding, rows
+        )
 
     def clips(self, dataset: str | None = None) -> ClipTable | None:
         """Return the clip tables that are in the store.
@@ -174,7 +180,7 @@ class EmbeddingStore:
         tables = []
         for name in names:
             self._held(index, name)
-            table = _stored_clips(index, name)
+            table = stored_clips(index, name)
             if table is not None:
                 tables.append(table)
         return ClipTable.concat(tables) if tables else None
@@ -189,10 +195,12 @@ class EmbeddingStore:
         missing: str = "raise",
         unknown: str = "raise",
         progress: bool = False,
+        cache: bool | None = None,
     ) -> EmbeddingTable:
         """Pool the frames of each clip in one streaming pass.
 
-        Memory is one block of frames and the result; sums are float64.
+        Memory is a few blocks of frames and the result.  For a mean, at most 16
+        frames are summed in float32 and such sums in float64.
 
         Parameters
         ----------
@@ -208,6 +216,8 @@ class EmbeddingStore:
             What to do about clips without vectors, and vectors without clips.
         progress : bool
             Show a bar on stderr.
+        cache : bool, optional
+            By default as the store was opened.
 
         Returns
         -------
@@ -223,6 +233,8 @@ class EmbeddingStore:
             If clips and keys do not match, or a clip has NaN or Inf.
         """
         check_choice(pool, "pool", POOLS)
+        check_choice(missing, "missing", ("raise", "drop"))
+        check_choice(unknown, "unknown", ("raise", "drop"))
         if clips is not None and not isinstance(clips, ClipTable):
             raise ParameterError(
                 f"clips is a {type(clips).__name__}; give a ClipTable, such as load_manifest(...)"
@@ -242,10 +254,21 @@ class EmbeddingStore:
             )
         sources = []
         for name in names:
-            stored = _stored_clips(index, name) if clips is None else None
+            stored = stored_clips(index, name) if clips is None else None
             sources.append(Source(name, self._file(index, name, embedding), stored))
         options = {"pool": pool, "missing": missing, "unknown": unknown}
-        return stream_table(sources, embedding, clips, progress=progress, **options)
+        cache = self.cache if cache is None else cache
+        return stream_table(sources, embedding, clips, progress=progress, cache=cache, **options)
+
+    def clear_cache(self) -> list[dict[str, Any]]:
+        """Remove the pooled vectors that are kept beside the store.
+
+        Returns
+        -------
+        list of dict
+            Keys ``path`` and ``bytes`` of each file that was removed.
+        """
+        return clear_cache(self.path)
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """Return path, size in bytes and sha256 of each file.
@@ -275,14 +298,3 @@ class EmbeddingStore:
                 f"choose from {name_some(held, 20)}{did_you_mean(embedding, held)}"
             )
         return index[dataset, embedding]
-
-
-def _stored_clips(index: dict[tuple[str, str], Path], dataset: str) -> ClipTable | None:
-    merged: ClipTable | None = None
-    for file in dict.fromkeys(file for (name, _), file in index.items() if name == dataset):
-        with open_store_file(file) as handle:
-            table = read_clips(handle, file, dataset)
-        if merged is not None and table is not None:
-            table = merge_clips(merged, table, replace=False, where=f"the files before {file}")
-        merged = merged if table is None else table
-    return merged

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,12 +18,12 @@ from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store.clips import encode, merge_clips, read_clips, write_clips
 from biasaudio.store.frames import open_frames
 from biasaudio.store.pooling import rows_not_finite
+from biasaudio.store.replace import replacing
 from biasaudio.store.schema import (
     FEATURES,
     FORMAT_NAME,
     FORMAT_VERSION,
     KEYS,
-    PARTIAL,
     SUFFIXES,
     check_name,
     index_files,
@@ -33,7 +32,7 @@ from biasaudio.store.schema import (
     target_file,
 )
 
-__all__ = ["import_arrays"]
+__all__ = ["import_arrays", "write_vectors"]
 
 # Chunks of 256 kB fit the chunk cache of every HDF5 version many times.
 CHUNK_VALUES = 2**16
@@ -112,6 +111,36 @@ def import_arrays(
     for name in clips.datasets:
         check_name(name, "dataset")
     vectors, owner = _check_vectors(X, clips, frame_clip)
+    return write_vectors(path, vectors, clips, owner, embedding=embedding, overwrite=overwrite)
+
+
+def write_vectors(
+    path: Path,
+    vectors: Any,
+    clips: ClipTable,
+    owner: NDArray[np.intp],
+    *,
+    embedding: str,
+    overwrite: bool,
+) -> Path:
+    """Do what `import_arrays` does, with vectors that were checked.
+
+    Parameters
+    ----------
+    path : Path
+    vectors : array_like of float32 [shape=(n_frames, d)]
+        Or what has this shape and gives rows by their numbers.
+    clips : ClipTable
+    owner : np.ndarray of int [shape=(n_frames,)]
+        The clip of each row.
+    embedding : str
+    overwrite : bool
+
+    Returns
+    -------
+    Path
+        Of the store.
+    """
     keys = encode(clips.clip_id)
     index = _existing(path)
     for pair in ((name, embedding) for name in clips.datasets):
@@ -127,7 +156,7 @@ def import_arrays(
             _check_room(targets[name], name, embedding)
         new = clips.select(clips.dataset == name)
         tables[name] = _merge_stored(index, (name, embedding), targets[name], new, overwrite)
-    with _replacing(targets.values()) as partials:
+    with replacing(targets.values()) as partials:
         for name, target in targets.items():
             rows = np.flatnonzero((clips.dataset == name)[owner])
             with h5py.File(partials[target], "a") as handle:
@@ -242,7 +271,7 @@ def _write_vectors(
     handle: h5py.File,
     dataset: str,
     embedding: str,
-    X: NDArray[np.float32],
+    X: Any,
     rows: NDArray[np.intp],
     keys: NDArray[np.bytes_],
 ) -> None:
@@ -258,40 +287,3 @@ def _write_vectors(
         features[start : start + step] = X[rows[start : start + step]]
         handle.flush()
     group.create_dataset(KEYS, data=keys, chunks=True, fletcher32=True)
-
-
-@contextmanager
-def _replacing(targets: Iterable[Path]) -> Iterator[dict[Path, Path]]:
-    partials = {target: target.with_name(target.name + PARTIAL) for target in targets}
-    folders = [folder for target in partials for folder in [target.parent, *target.parents]]
-    made = [folder for folder in dict.fromkeys(folders) if not folder.exists()]
-    is_done = False
-    try:
-        for target, partial in partials.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.unlink(missing_ok=True)
-            if target.exists():
-                shutil.copyfile(target, partial)
-        yield partials
-        # Without this a power cut may leave the new name with none of the data.
-        for partial in partials.values():
-            with partial.open("rb+") as stream:
-                os.fsync(stream.fileno())
-        for target, partial in partials.items():
-            os.replace(partial, target)
-        is_done = True
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, StoreError):
-            raise
-        files, reason = " and ".join(map(str, partials)), " ".join(str(error).split())
-        raise StoreError(
-            f"{files} cannot be written ({reason}); nothing was changed, so check the disk space "
-            "and the permissions"
-        ) from error
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
-        if not is_done:
-            for folder in made:
-                with suppress(OSError):
-                    folder.rmdir()

@@ -60,8 +60,6 @@ def compare(
     curves: Mapping[tuple[str, str, str, str], Curve] | None = None,
     n_resamples: int = 1000,
     random_state: int = 0,
-    n_jobs: int = 1,
-    progress: str | None = None,
 ) -> list[Comparison]:
     """Compare every correction with the uncorrected vectors, pair by pair.
 
@@ -73,9 +71,6 @@ def compare(
         options are then not used.
     n_resamples : int
     random_state : int
-    n_jobs : int
-    progress : str, optional
-        Name of a progress bar on stderr.
 
     Returns
     -------
@@ -95,13 +90,7 @@ def compare(
     nor for new training clips.
     """
     if curves is None:
-        curves = resample(
-            result,
-            n_resamples=n_resamples,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            progress=progress,
-        )
+        curves = resample(result, n_resamples=n_resamples, random_state=random_state)
     pairs: dict[tuple[str, str, str], dict[str, Curve]] = defaultdict(dict)
     for (mode, train_set, test_set, method), curve in curves.items():
         pairs[mode, train_set, test_set][method] = curve

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from biasaudio._parallel import run_all
 from biasaudio._validation import check_choice, check_count
 from biasaudio.errors import ParameterError
-from biasaudio.probes.inference import group_weights, interval, mean_known, weighted_auc
+from biasaudio.probes.inference import (
+    group_weights,
+    interval,
+    mean_known,
+    resampled_auc,
+    weighted_auc,
+)
 from biasaudio.probes.scaling import common_units
 from biasaudio.transfer._curve import FewShotResult, FewShotRow
 from biasaudio.transfer.default import _Classifiers, warn_of_labels
@@ -240,7 +246,7 @@ def _summarise(
         for j, (rows, values) in enumerate(zip(tests, scores)):
             groups = np.searchsorted(ids, task.groups[rows])
             observed.append(float(weighted_auc(values, task.Y[rows, j], np.ones(len(rows)))))
-            samples.append(weighted_auc(values, task.Y[rows, j], weights[chosen][:, groups]))
+            samples.append(resampled_auc(values, task.Y[rows, j], weights[chosen], groups))
         return float(np.mean(observed)), mean_known(samples)
 
     before, baseline = aucs(found[0][SOURCE_ONLY], slice(None))

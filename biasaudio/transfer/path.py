@@ -80,7 +80,7 @@ def fit_path(
     >>> y = np.array([False, True, False, True])
     >>> found = fit_path(X, y, [1.0], [(np.arange(4), np.arange(4))])
     >>> found.weights.round(2).tolist(), round(found.intercept, 2)
-    ([0.42], -0.34)
+    ([0.3], -0.22)
     """
     splits = list(folds)
     is_dual = prefers_products(len(splits[0][0]), X.shape[1])
@@ -168,7 +168,7 @@ class LogisticPath:
     >>> A = np.c_[[0.0, 1.0, 2.0, 3.0], np.ones(4)]
     >>> path = LogisticPath(A, np.array([False, True, False, True]))
     >>> path.solve(1.0).round(2).tolist()
-    [0.42, -0.34]
+    [0.3, -0.22]
     """
 
     def __init__(self, A: _Array, y: NDArray[np.bool_], *, is_dual: bool = False) -> None:

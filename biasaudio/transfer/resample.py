@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biasaudio._parallel import run_all
 from biasaudio.errors import ParameterError
-from biasaudio.probes.inference import group_weights, weighted_auc
+from biasaudio.probes.inference import group_weights, resampled_auc
 from biasaudio.transfer.task import Outcome, Task, TransferResult
 
 __all__ = ["Curve", "resample"]
@@ -43,8 +41,6 @@ def resample(
     *,
     n_resamples: int = 1000,
     random_state: int = 0,
-    n_jobs: int = 1,
-    progress: str | None = None,
 ) -> dict[tuple[str, str, str, str], Curve]:
     """Return one curve for each (mode, train set, test set, method).
 
@@ -53,9 +49,6 @@ def resample(
     result : TransferResult
     n_resamples : int
     random_state : int
-    n_jobs : int
-    progress : str, optional
-        Name of a progress bar on stderr.
 
     Returns
     -------
@@ -80,14 +73,12 @@ def resample(
     curves = {}
     for k, (test_set, outcomes) in enumerate(sorted(by_test.items())):
         weighted = _Weighted(result.task, test_set, n_resamples, random_state + k)
-        work = functools.partial(_resample, weighted)
-        found = run_all(work, outcomes, n_jobs=n_jobs, progress=progress)
         observed: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
         samples: dict[tuple[str, str, str, str], list[_Array]] = defaultdict(list)
-        for outcome, resampled in zip(outcomes, found):
+        for outcome in outcomes:
             key = (outcome.mode, outcome.train_set, test_set, outcome.method)
             observed[key].append(outcome.metrics["roc_auc"])
-            samples[key].append(resampled)
+            samples[key].append(weighted.aucs(outcome))
         for key, values in observed.items():
             curves[key] = Curve(np.array(values), np.array(samples[key]), weighted.n_groups)
     return curves
@@ -106,9 +97,7 @@ class _Weighted:
         self.n_groups = len(ids)
         self.weights = group_weights(len(ids), n_resamples, np.random.default_rng(seed))
 
-
-def _resample(weighted: _Weighted, outcome: Outcome) -> _Array:
-    """Return the ROC-AUC of one outcome in every resample."""
-    label = outcome.label
-    weights = weighted.weights[:, weighted.groups[label]]
-    return weighted_auc(outcome.scores, weighted.truth[label], weights)
+    def aucs(self, outcome: Outcome) -> _Array:
+        """Return the ROC-AUC of an outcome in every resample."""
+        label = outcome.label
+        return resampled_auc(outcome.scores, self.truth[label], self.weights, self.groups[label])

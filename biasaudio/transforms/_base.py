@@ -14,6 +14,7 @@ from biasaudio._validation import check_alpha, check_categories, check_choice, c
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.transforms._affine import (
     Affine,
+    apply_each,
     array_namespace,
     check_foreign,
     concatenate,
@@ -218,9 +219,7 @@ class DomainAwareTransform(BaseTransform):
             return take(concatenate(parts, checked), order)
         out = _destination(checked, copy or checked is not X, out)
         result = np.empty_like(checked) if out is None else out
-        for code, affine in enumerate(affines):
-            rows = codes == code
-            result[rows] = affine(checked[rows])
+        apply_each(affines, codes, checked, result)
         return result
 
     def to_affine(self) -> dict[str, Affine]:

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from biasaudio._validation import check_categories
 from biasaudio.errors import DataError
 from biasaudio.moments import Cell
+from biasaudio.transforms._directions import domain_means
 
-__all__ = ["Concepts", "from_cells", "from_clips", "read_columns"]
+__all__ = ["Concepts", "find_concepts", "from_cells", "from_clips", "read_columns"]
 
 _Array = NDArray[np.float64]
 _BLOCK = 4096
@@ -44,11 +45,56 @@ def from_cells(cells: Sequence[Cell]) -> Concepts:
     """Return the concepts of domains alone, from the moments of each."""
     weights = np.array([cell.n for cell in cells])
     means = np.stack([cell.mean for cell in cells])
-    mean = weights @ means / weights.sum()
     squares = np.stack([cell.variance + cell.mean**2 for cell in cells]).sum(axis=1)
     size = np.sqrt(weights @ squares / weights.sum())
-    erased = _basis((means - mean).T, _ROUNDING * np.finfo(np.float64).eps * size)
-    return Concepts(mean, erased, np.zeros((len(mean), 0)))
+    return _between(means, weights, _ROUNDING * np.finfo(np.float64).eps * size)
+
+
+def find_concepts(
+    X: NDArray[np.floating[Any]],
+    codes: NDArray[np.intp],
+    nuisance: ArrayLike | None,
+    preserve: ArrayLike | None,
+    weights: _Array | None,
+) -> Concepts:
+    """Return the concepts of domains, nuisances and what is to be preserved, from clips.
+
+    Parameters
+    ----------
+    X : np.ndarray [shape=(n, d)]
+    codes : np.ndarray of int [shape=(n,)]
+        The domain of each clip; only zeros for none.
+    nuisance, preserve : array_like, optional
+        As in ``LEACE.fit``.
+    weights : np.ndarray [shape=(n,)], optional
+
+    Returns
+    -------
+    Concepts
+    """
+    n, k = len(codes), int(codes.max()) + 1
+    if nuisance is None and preserve is None:
+        counts = np.bincount(codes, weights).astype(np.float64)
+        return _between(domain_means(X, codes, weights), counts, _rounding(X))
+    erased = [np.zeros((n, 0)) if k == 1 else np.eye(k)[codes]]
+    kept = np.zeros((n, 0))
+    if nuisance is not None:
+        erased.append(read_columns(nuisance, "nuisance", n, categories=False))
+    if preserve is not None:
+        kept = read_columns(preserve, "preserve", n, categories=True)
+    return from_clips(X, np.concatenate(erased, axis=1), kept, weights)
+
+
+def _between(means: _Array, weights: _Array, least: float) -> Concepts:
+    mean = weights @ means / weights.sum()
+    return Concepts(mean, _basis((means - mean).T, least), np.zeros((len(mean), 0)))
+
+
+def _rounding(X: NDArray[np.floating[Any]]) -> float:
+    """Return the size of differences that are nothing but rounding."""
+    some = X[:: len(X) // 1024 + 1].astype(np.float64)
+    size = np.sqrt(np.mean(np.einsum("ij,ij->i", some, some)))
+    return float(_ROUNDING * np.finfo(X.dtype).eps * size)
 
 
 def from_clips(
@@ -84,11 +130,7 @@ def from_clips(
         # What the preserved columns tell exactly leaves rounding, not a concept.
         Z = np.where(np.sqrt(w @ left**2) > 1e-6, left, 0.0)
     # Products with centred columns do not depend on the shift, which is there for the digits.
-    first = X[:_BLOCK].astype(np.float64)
-    shift = first.mean(axis=0)
-    least = (
-        _ROUNDING * np.finfo(X.dtype).eps * np.sqrt(np.mean(np.einsum("ij,ij->i", first, first)))
-    )
+    shift, least = X[:_BLOCK].mean(axis=0, dtype=np.float64), _rounding(X)
     columns = w[:, None] * np.c_[Z, kept, np.ones(len(X))]
     products = np.zeros((columns.shape[1], X.shape[1]))
     for start in range(0, len(X), _BLOCK):

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasaudio.errors import ParameterError
+from biasaudio.moments import centred_blocks
 from biasaudio.transforms._affine import Affine
+from biasaudio.transforms._covariance import Group
 from biasaudio.transforms._directions import orthogonal
-from biasaudio.transforms._shrinkage import Group
 
 __all__ = ["Frame", "frame_of"]
 
 _Array = NDArray[np.float64]
-_BLOCK = 4096
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,11 @@ class Frame:
                 "shrinkage to a number from 0 to 1"
             )
         fourth = 0.0
-        for start in range(0, len(group.X), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            Z = group.X[block].astype(np.float64)
-            Z -= group.cell.mean
-            Z = self.read(Z)
-            squares = np.einsum("ij,ij->i", Z, Z) ** 2
+        for place, Z in centred_blocks(group.X, group.at, group.cell.mean, np.float64, _BLOCK):
+            read = self.read(np.asarray(Z, dtype=np.float64))
+            squares = np.einsum("ij,ij->i", read, read) ** 2
             fourth += float(
-                squares.sum() if group.weights is None else group.weights[block] @ squares
+                squares.sum() if group.weights is None else group.weights[place] @ squares
             )
         return (fourth / group.cell.n - float(np.sum(covariance**2))) / group.cell.size
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from biasaudio.probes._splits import assign_parts
 from biasaudio.probes.inference import weighted_auc
+from biasaudio.transforms._covariance import ShrunkCovariance
 from biasaudio.transforms._rounds import Rounds, solver
-from biasaudio.transforms._shrinkage import ShrunkCovariance
 
 __all__ = ["held_out_path", "probe_aucs"]
 

@@ -103,7 +103,7 @@ def _map(Z: Any, xp: Any, width: float, state: Mapping[str, Any], out: Any = Non
         Z = xp.matmul(Z, state["weights_"], **into)
         Z += state["offsets_"]
         Z = xp.cos(Z, **into)
-        Z *= (2 / len(state["offsets_"])) ** 0.5
+        Z *= (2 / state["offsets_"].shape[0]) ** 0.5
         return Z
     L = state["landmarks_"]
     # float32 rounding can leave a distance a little below zero, which does no harm in exp.

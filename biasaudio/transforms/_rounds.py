@@ -13,9 +13,10 @@ from scipy.linalg import cho_factor, cho_solve
 from biasaudio.errors import DataError
 from biasaudio.moments import Cell
 from biasaudio.transforms._affine import Affine
+from biasaudio.transforms._covariance import Group, ShrunkCovariance
 from biasaudio.transforms._directions import orthogonal
 from biasaudio.transforms._halves import Halves
-from biasaudio.transforms._shrinkage import Group, ShrunkCovariance, shrunk_covariance
+from biasaudio.transforms._shrinkage import shrunk_covariance
 
 __all__ = ["Rounds", "find_directions", "find_rounds", "principal", "solver"]
 
@@ -143,7 +144,7 @@ def _rotated(group: Group, basis: _Array, center: _Array) -> Group:
     if group.X is None:
         mean, scatter = basis @ (cell.mean - center), basis @ cell.scatter @ basis.T
         return Group(Cell(cell.n, mean, scatter, cell.n_squared))
-    Z: _Array = (group.X - center) @ basis.T
+    Z: _Array = (group.X[group.at] - center) @ basis.T
     return Group(Cell.of(Z, group.weights, dtype=np.float64), Z, group.weights)
 
 

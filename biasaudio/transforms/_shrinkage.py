@@ -1,112 +1,26 @@
-"""Shrunk covariances, kept in the form that is cheap to solve with."""
+"""How much the covariances of some clips are to be shrunk."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, pinvh
 
 from biasaudio._validation import name_some
 from biasaudio.errors import BiasAudioWarning, ParameterError
-from biasaudio.moments import Cell
+from biasaudio.moments import centred_blocks
+from biasaudio.transforms._covariance import Group, ShrunkCovariance
 
-__all__ = ["Group", "ShrunkCovariance", "check_shrinkage", "shrunk_covariance"]
+__all__ = ["check_shrinkage", "shrunk_covariance"]
 
 _Array = NDArray[np.float64]
-_Floats = NDArray[np.floating[Any]]
 
 # Below this share of the mean variance a feature is noise of the arithmetic.
 VARIANCE_FLOOR = 1e-10
-
-
-@dataclass(frozen=True)
-class Group:
-    """Hold one set of clips: its moments, and the clips where they are at hand.
-
-    Attributes
-    ----------
-    cell : Cell
-        With the full scatter, or with the variances only; then the clips are
-        needed.
-    X : np.ndarray [shape=(n, d)], optional
-    weights : np.ndarray [shape=(n,)], optional
-    """
-
-    cell: Cell
-    X: _Floats | None = None
-    weights: _Array | None = None
-
-    def rows(self) -> _Array:
-        """Return the centred clips, so weighted that rows' rows is the covariance."""
-        if self.X is None:
-            raise ParameterError("the clips of this group are not at hand")
-        Z: _Array = self.X.astype(np.float64) - self.cell.mean
-        weights = np.ones(len(Z)) if self.weights is None else self.weights
-        Z *= np.sqrt(weights / self.cell.n)[:, None]
-        return Z
-
-
-@dataclass(frozen=True)
-class ShrunkCovariance:
-    """Hold ``base + diag(ridge)``, where base is dense or ``root' root``.
-
-    Attributes
-    ----------
-    base : np.ndarray [shape=(d, d) or (n, d)]
-    ridge : np.ndarray [shape=(d,)]
-    is_root : bool
-        Whether base is a root with fewer rows than columns.
-    """
-
-    base: _Array
-    ridge: _Array
-    is_root: bool
-
-    def dense(self) -> _Array:
-        """Return the d x d matrix."""
-        dense: _Array = self.base.T @ self.base if self.is_root else self.base.copy()
-        dense.flat[:: len(dense) + 1] += self.ridge
-        return dense
-
-    def solve(self, B: _Array, *, pseudo: bool = False) -> _Array:
-        """Return the inverse times B [shape=(d, m)].
-
-        Parameters
-        ----------
-        B : np.ndarray [shape=(d, m)]
-        pseudo : bool
-            Take the pseudo-inverse where the matrix is singular.
-
-        Raises
-        ------
-        np.linalg.LinAlgError
-            If it is singular and ``pseudo`` is false.
-
-        Notes
-        -----
-        From a root R of n < d rows and the diagonal E, by the identity of
-        Woodbury, in n x n:  E^-1 B - E^-1 R' (I + R E^-1 R')^-1 R E^-1 B.
-        """
-        if self.is_root and (self.ridge > 0).all():
-            scaled = self.base / self.ridge
-            inner = scaled @ self.base.T
-            inner.flat[:: len(inner) + 1] += 1
-            rest = B / self.ridge[:, None]
-            solved: _Array = rest - scaled.T @ cho_solve(cho_factor(inner), self.base @ rest)
-            return solved
-        dense = self.dense()
-        try:
-            solved = cho_solve(cho_factor(dense), B)
-        except np.linalg.LinAlgError:
-            if not pseudo:
-                raise
-            solved = pinvh(dense) @ B
-        return solved
 
 
 def check_shrinkage(shrinkage: object) -> None:
@@ -122,13 +36,13 @@ def check_shrinkage(shrinkage: object) -> None:
 
 
 def shrunk_covariance(
-    groups: Sequence[Group], shrinkage: float | str = "auto", *, floor: float = VARIANCE_FLOOR
+    groups: Iterable[Group], shrinkage: float | str = "auto", *, floor: float = VARIANCE_FLOOR
 ) -> ShrunkCovariance:
     """Return the weighted mean of the shrunk covariances of the groups.
 
     Parameters
     ----------
-    groups : sequence of Group
+    groups : iterable of Group
         With full scatters, or all with clips and variances only: then the
         result is a root with a row a clip, and nothing d x d is formed.
     shrinkage : float in [0, 1], "auto" or "oas"
@@ -162,22 +76,40 @@ def shrunk_covariance(
     Chen, Wiesel, Eldar, Hero: Shrinkage algorithms for MMSE covariance
     estimation. IEEE Trans. Signal Processing 58, 2010.
     """
-    d = len(groups[0].cell.mean)
-    total = sum(group.cell.n for group in groups)
-    is_root = groups[0].cell.scatter.ndim == 1
-    ridge = np.zeros(d)
-    parts = []
+    seen: list[Group] = []
+    kept: list[float] = []
+    parts: list[_Array] = []
+    ridge: Any = 0.0
     for group in groups:
-        share = group.cell.n / total
+        is_root = group.cell.scatter.ndim == 1
         rows = group.rows() if is_root else None
         weight, target = _target(group, rows, shrinkage)
-        ridge += share * weight * target
-        kept = share * (1 - weight)
-        parts.append(group.cell.covariance * kept if rows is None else rows * np.sqrt(kept))
-    base = np.concatenate(parts) if is_root else np.sum(parts, axis=0)
+        ridge = ridge + group.cell.n * weight * target
+        kept.append(1 - weight)
+        if rows is not None:
+            rows *= np.sqrt(group.cell.n * kept[-1])
+            parts.append(rows)
+        else:
+            parts = parts or [np.zeros_like(group.cell.scatter)]
+            _add(parts[0], group.cell.scatter, kept[-1])
+        # One d x d matrix at a time, beside the sum, where groups are made as they are asked for.
+        seen.append(replace(group, cell=group.cell.without_products()))
+        del group
+    total = sum(group.cell.n for group in seen)
+    base = np.concatenate(parts) if is_root else parts[0]
+    base /= np.sqrt(total) if is_root else total
+    ridge = ridge / total
     if floor:
-        ridge += _below_floor(groups, total, floor)
-    return ShrunkCovariance(base, ridge, is_root)
+        ridge += _below_floor(seen, total, floor)
+    shares = [k * group.cell.n / total for k, group in zip(kept, seen)]
+    rounded = tuple(zip(shares, seen)) if seen[0].is_rounded else ()
+    return ShrunkCovariance(base, ridge, is_root, rounded)
+
+
+def _add(base: _Array, scatter: _Array, factor: float) -> None:
+    """Add a multiple, without another matrix of that size."""
+    for start in range(0, len(base), 256):
+        base[start : start + 256] += factor * scatter[start : start + 256]
 
 
 def _target(group: Group, rows: _Array | None, shrinkage: float | str) -> tuple[float, _Array]:
@@ -191,7 +123,9 @@ def _target(group: Group, rows: _Array | None, shrinkage: float | str) -> tuple[
     scale = np.where(variance > tiny, np.sqrt(variance), 1.0)
     trace = float(np.sum(variance / scale**2))
     if rows is None:
-        squared = float(np.sum(np.square(group.cell.covariance / np.outer(scale, scale))))
+        q, S = 1 / scale**2, group.cell.scatter
+        blocks = [slice(start, start + 256) for start in range(0, len(S), 256)]
+        squared = float(sum(q[b] @ (np.square(S[b]) @ q) for b in blocks)) / group.cell.n**2
     else:
         Z = rows / scale
         squared = float(np.sum(np.square(Z @ Z.T)))
@@ -210,15 +144,15 @@ def _ledoit_wolf(group: Group, scale: _Array, trace: float, squared: float) -> f
             "shrinkage='auto' (Ledoit-Wolf) needs all clips at once, which partial_fit does not "
             "keep; set shrinkage='oas' or a number from 0 to 1"
         )
-    X, d = group.X, len(scale)
-    weights = np.ones(len(X)) if group.weights is None else group.weights
+    d, dtype = len(scale), np.float32 if group.is_rounded else np.float64
+    # Where numbers of this size do not hold the square of a scale, nor do they that of a feature.
+    most = np.finfo(dtype).max ** 0.8
+    center: NDArray[np.floating[Any]] = group.cell.mean.astype(dtype)
+    unit = np.minimum(1 / scale**2, most).astype(dtype)
     fourth = 0.0
-    for start in range(0, len(X), 4096):
-        block = slice(start, start + 4096)
-        Z = X[block].astype(np.float64)
-        Z -= group.cell.mean
-        Z /= scale
-        fourth += float(weights[block] @ np.einsum("ij,ij->i", Z, Z) ** 2)
+    for place, Z in centred_blocks(group.X, group.at, center, dtype, 1024):
+        squares = np.square(np.multiply(Z, Z, out=Z) @ unit, dtype=np.float64)
+        fourth += float(squares.sum() if group.weights is None else group.weights[place] @ squares)
     noise = (fourth / group.cell.n - squared) / (group.cell.size * d)
     distance = (squared - trace**2 / d) / d
     return 0.0 if distance <= 0 else max(0.0, min(noise / distance, 1.0))

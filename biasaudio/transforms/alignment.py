@@ -13,9 +13,9 @@ from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._base import DomainAwareTransform
+from biasaudio.transforms._covariance import Group
 from biasaudio.transforms._directions import SMALLEST_CELL, domain_groups
 from biasaudio.transforms._frame import Frame, frame_of
-from biasaudio.transforms._shrinkage import Group
 from biasaudio.transforms._streaming import StreamingFit
 from biasaudio.transforms._weights import clip_weights
 

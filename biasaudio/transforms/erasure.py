@@ -7,21 +7,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import pinvh
 
 from biasaudio.errors import BiasAudioWarning, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._base import DomainFreeTransform
-from biasaudio.transforms._concepts import Concepts, from_cells, from_clips, read_columns
-from biasaudio.transforms._directions import domain_groups, project_out
-from biasaudio.transforms._shrinkage import (
-    Group,
-    ShrunkCovariance,
-    check_shrinkage,
-    shrunk_covariance,
-)
+from biasaudio.transforms._concepts import Concepts, find_concepts, from_cells
+from biasaudio.transforms._covariance import Group, ShrunkCovariance
+from biasaudio.transforms._directions import group_of, in_float32, project_out
+from biasaudio.transforms._shrinkage import check_shrinkage, shrunk_covariance
 from biasaudio.transforms._streaming import StreamingFit
 from biasaudio.transforms._weights import clip_weights
 
@@ -87,23 +83,16 @@ class _Eraser(StreamingFit, DomainFreeTransform):
             If there is one domain only, or an array is not usable.
         """
         self._check_parameters()
-        columns = []
         if domain is None and nuisance is not None:
             X = self._fit_features(X)
             codes = np.zeros(len(X), dtype=np.intp)
             self.domains_ = np.array([])
         else:
-            X, domains, codes = self._fit_input(X, domain)
-            columns.append(np.eye(len(domains))[codes])
+            X, _, codes = self._fit_input(X, domain)
         if balance is not None and domain is None:
             raise ParameterError("balance was given without domain; give both, or leave it out")
         weights = clip_weights(codes, int(codes.max()) + 1, balance, sample_weight)
-        if nuisance is not None:
-            columns.append(read_columns(nuisance, "nuisance", len(X), categories=False))
-        kept = np.zeros((len(X), 0))
-        if preserve is not None:
-            kept = read_columns(preserve, "preserve", len(X), categories=True)
-        concepts = from_clips(X, np.concatenate(columns, axis=1), kept, weights)
+        concepts = find_concepts(X, codes, nuisance, preserve, weights)
         if not concepts.erased.shape[1]:
             warnings.warn(
                 "nothing is erased: x does not vary with the domain or nuisance, given what is "
@@ -111,7 +100,12 @@ class _Eraser(StreamingFit, DomainFreeTransform):
                 BiasAudioWarning,
                 stacklevel=2,
             )
-        self._finish(concepts, lambda: self._covariance(X, weights))
+        in_float32(
+            X,
+            lambda dtype: self._finish(
+                concepts, lambda: self._covariance(X, weights, concepts.mean, dtype)
+            ),
+        )
         return self
 
     def _solve(self, moments: Moments) -> None:
@@ -125,7 +119,9 @@ class _Eraser(StreamingFit, DomainFreeTransform):
         """Set the affine map, given how to get the covariance of x."""
         raise NotImplementedError
 
-    def _covariance(self, X: _Floats, weights: _Array | None) -> Any:
+    def _covariance(
+        self, X: _Floats, weights: _Array | None, mean: _Array, dtype: DTypeLike
+    ) -> Any:
         raise NotImplementedError
 
     def _streamed_covariance(self, moments: Moments) -> Any:
@@ -207,8 +203,11 @@ class LEACE(_Eraser):
     def _check_parameters(self) -> None:
         check_shrinkage(self.shrinkage)
 
-    def _covariance(self, X: _Floats, weights: _Array | None) -> ShrunkCovariance:
-        everything = domain_groups(X, np.zeros(len(X), dtype=np.intp), weights)
+    def _covariance(
+        self, X: _Floats, weights: _Array | None, mean: _Array, dtype: DTypeLike
+    ) -> ShrunkCovariance:
+        # A generator, so that nobody else holds the matrix of the group.
+        everything = (group_of(X, weights, m, dtype=dtype) for m in [mean])
         return shrunk_covariance(everything, self.shrinkage)
 
     def _streamed_covariance(self, moments: Moments) -> ShrunkCovariance:
@@ -283,7 +282,9 @@ class MeanProjection(_Eraser):
     def __init__(self, *, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
-    def _covariance(self, X: _Floats, weights: _Array | None) -> None:
+    def _covariance(
+        self, X: _Floats, weights: _Array | None, mean: _Array, dtype: DTypeLike
+    ) -> None:
         """Return nothing: this projection does not depend on it."""
 
     def _streamed_covariance(self, moments: Moments) -> None:

@@ -20,11 +20,12 @@ from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.probes._splits import equal_mix
 from biasaudio.transforms._base import DomainFreeTransform
+from biasaudio.transforms._covariance import Group
 from biasaudio.transforms._directions import domain_groups
 from biasaudio.transforms._halves import Halves
 from biasaudio.transforms._held_out import held_out_path
 from biasaudio.transforms._rounds import Rounds, find_rounds
-from biasaudio.transforms._shrinkage import Group, check_shrinkage
+from biasaudio.transforms._shrinkage import check_shrinkage
 from biasaudio.transforms._streaming import StreamingFit
 from biasaudio.transforms._weights import clip_weights
 

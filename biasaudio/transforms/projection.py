@@ -12,15 +12,16 @@ from biasaudio._validation import check_categories, check_choice, name_some
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._base import DomainFreeTransform
+from biasaudio.transforms._covariance import Group
 from biasaudio.transforms._directions import (
     SMALLEST_CELL,
     discriminants,
-    domain_groups,
+    find_discriminants,
     orthogonal,
     project_out,
     warn_small,
 )
-from biasaudio.transforms._shrinkage import VARIANCE_FLOOR, Group, check_shrinkage
+from biasaudio.transforms._shrinkage import VARIANCE_FLOOR, check_shrinkage
 from biasaudio.transforms._streaming import StreamingFit
 from biasaudio.transforms._weights import clip_weights
 
@@ -128,18 +129,17 @@ class LDAProjection(StreamingFit, DomainFreeTransform):
         check_shrinkage(self.shrinkage)
         X, domains, codes = self._fit_input(X, domain)
         weights = clip_weights(codes, len(domains), balance, sample_weight)
-        self._set(domain_groups(X, codes, weights))
+        self._set(*find_discriminants(X, codes, weights, self.shrinkage))
         return self
 
     def _solve(self, moments: Moments) -> None:
         check_shrinkage(self.shrinkage)
         groups = [Group(cell) for cell in moments.by("domain").values()]
         warn_small(self.domains_, [group.cell.size for group in groups])
-        self._set(groups)
+        self._set(*discriminants(groups, self.shrinkage))
 
-    def _set(self, groups: list[Group]) -> None:
-        self.directions_ = orthogonal(discriminants(groups, self.shrinkage))
-        means = [group.cell.mean for group in groups]
+    def _set(self, found: _Array, means: _Array) -> None:
+        self.directions_ = orthogonal(found)
         self.affine_ = project_out(self.directions_, np.mean(means, axis=0))
 
 
@@ -267,8 +267,8 @@ class MultiLDAProjection(DomainFreeTransform):
             if counts.min() == 0:
                 self._warn(name, domains, counts, "gets a one-class direction (compat='wang2023')")
             part = None if weights is None else weights[here]
-            groups = domain_groups(X[here], codes[here], part)
-            found = discriminants(groups, self.shrinkage, floor=floor)
+            clips = X[here], codes[here], part
+            found, _ = find_discriminants(*clips, self.shrinkage, floor=floor)
             rows.append(found if compat else found / np.linalg.norm(found, axis=1, keepdims=True))
             self.genres_ += (name,)
         if len(rows) < 2 and not compat:

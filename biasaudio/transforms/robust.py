@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.stats import norm
 
 from biasaudio.errors import BiasAudioWarning, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._concepts import Concepts
-from biasaudio.transforms._directions import domain_groups, orthogonal
-from biasaudio.transforms._shrinkage import Group, ShrunkCovariance, shrunk_covariance
+from biasaudio.transforms._covariance import Group, ShrunkCovariance
+from biasaudio.transforms._directions import group_of, orthogonal
+from biasaudio.transforms._shrinkage import shrunk_covariance
 from biasaudio.transforms.erasure import LEACE
 
 __all__ = ["RobustLEACE"]
@@ -129,15 +130,16 @@ class RobustLEACE(LEACE):
         self._sizes: _Array = np.bincount(codes).astype(np.float64)
         return X, domains, codes
 
-    def _covariance(self, X: _Floats, weights: _Array | None) -> Any:
+    def _covariance(
+        self, X: _Floats, weights: _Array | None, mean: _Array, dtype: DTypeLike
+    ) -> Any:
         """Return the covariance of x, shrunk and as it is."""
         if not len(self.domains_):
             # A continuous nuisance is read as two equal domains with its variance would be.
             self._sizes = np.full(2, len(X) / 2)
         if weights is not None:
             self._sizes *= weights.sum() ** 2 / (weights @ weights) / len(X)
-        everything = domain_groups(X, np.zeros(len(X), dtype=np.intp), weights)
-        return self._both(everything)
+        return self._both([group_of(X, weights, mean)])
 
     def _streamed_covariance(self, moments: Moments) -> Any:
         """Return the covariance of x, shrunk and as it is."""
