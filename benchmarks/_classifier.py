@@ -66,15 +66,11 @@ def kernel(setting: Setting) -> Iterator[Row]:
     folds = list(StratifiedKFold(N_FOLDS).split(X, y))
     calls = {"grid": lambda: grid(features.fit_transform(X), y, folds)}
     one = in_turns(calls, 1, clock=setting.clock)["grid"][0]
-    yield Row(
-        f"an instrument of the kernel branch, {', '.join(KERNEL)}, {len(MODES)} modes",
-        f"{n:,} x {d:,} to {n_features:,}",
-        seconds,
-        f"GridSearchCV(liblinear), 1 of {n_fits} timed",
-        one * n_fits,
-        limit=2.0,
-        memory=peak_growth(_instrument, n, d, small=(120, 4)),
-    )
+    task = f"an instrument of the kernel branch, {', '.join(KERNEL)}, {len(MODES)} modes"
+    size = f"{n:,} x {d:,} to {n_features:,}"
+    memory = peak_growth(_instrument, n, d, small=(120, 4))
+    baseline = f"GridSearchCV(liblinear), 1 of {n_fits} timed"
+    yield Row(task, size, seconds, baseline, one * n_fits, limit=2.0, memory=memory)
 
 
 def clips(n: int, d: int, seed: int = 0) -> tuple[Array, Array]:

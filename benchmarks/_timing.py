@@ -85,10 +85,14 @@ class Setting:
         """Of the CPU for one thread, which other jobs on the machine disturb least."""
         return time.process_time if self.threads == 1 else time.perf_counter
 
-    def medians(self, calls: Mapping[str, Callable[..., object]]) -> dict[str, float]:
+    def medians(
+        self,
+        calls: Mapping[str, Callable[..., object]],
+        clock: Callable[[], float] | None = None,
+    ) -> dict[str, float]:
         """Return the median seconds of each call, taken in turns."""
         options = {} if self.quick else {"warm": True, "most": 30.0}
-        turns = in_turns(calls, 1 if self.quick else 7, clock=self.clock, **options)
+        turns = in_turns(calls, 1 if self.quick else 7, clock=clock or self.clock, **options)
         return {name: median(times) for name, times in turns.items()}
 
 

@@ -87,8 +87,18 @@ def test_the_corrections_and_the_standardising_matter(task):
     assert np.ptp(found) > 5e-3
     rows = np.flatnonzero(task.is_train)
     joint = KernelMap().fit(task.X[rows])
-    space = KernelSpace(task.X, training_rows(task).values())
-    own = space.seen_from(training_rows(task)["irmas"])(rows)
+    training = training_rows(task)
+    space = KernelSpace(task.X, training)
+    own = space.seen_from("irmas", rows)
+    expected = space.seen_from("irmas", training["irmas"])
+    assert space.training("irmas") == pytest.approx(expected, abs=1e-12)
+    assert space.joint([training["irmas"]]) == pytest.approx(expected, abs=1e-12)
+    assert (
+        np.abs(
+            space.joint([training["openmic"]]) - space.seen_from("irmas", training["openmic"])
+        ).max()
+        > 0.1
+    )
     assert own.shape == (len(rows), 40)
     assert np.abs(own - joint.transform(task.X[rows])).max() > 0.1
 

@@ -161,13 +161,12 @@ def _training_rows(task: Task, label: int) -> dict[str, _Rows]:
 def run_cell(task: Task, cell: Cell) -> list[Outcome]:
     """Fit each correction once and a classifier once a training set, scored everywhere."""
     training = _training_rows(task, cell.label)
-    space = KernelSpace(task.X, training.values()) if cell.is_kernel else LinearSpace(task.X)
+    space = (KernelSpace if cell.is_kernel else LinearSpace)(task.X, training)
     corrections = _corrections(task, cell, space, training)
     tests = {name: task.rows(cell.label, name, train=False) for name in task.domains}
     outcomes = []
     for source, rows in training.items():
-        vectors = space.seen_from(rows)
-        X, y = vectors(rows), task.Y[rows, cell.label]
+        X, y = space.training(source), task.Y[rows, cell.label]
         products = None
         if cell.solver == "newton" and prefers_products(len(rows) // N_FOLDS * 2, X.shape[1]):
             products = inner_products(X)
@@ -176,7 +175,7 @@ def run_cell(task: Task, cell: Cell) -> list[Outcome]:
             through = [
                 _through(one.affine(target), model) for one, model in zip(corrections, models)
             ]
-            scores = _scores(vectors(test), through)
+            scores = _scores(space.seen_from(source, test), through)
             for one, model, values in zip(corrections, models, scores.T):
                 metrics = measure(task.Y[test, cell.label], values)
                 metrics |= {"n_train": len(rows), "C": model.C}

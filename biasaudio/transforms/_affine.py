@@ -155,9 +155,10 @@ class Affine:
         """
         if self.gain is not None or self.up is None or 4 * self.rank > len(X):
             return None
-        read = np.c_[X @ self.down - self.center @ self.down, np.ones(len(X))]
         added = np.vstack([self.up, self.offset])
-        cross = (X @ added.T) @ read.T
+        both = X @ np.hstack([self.down, added.T])
+        read = np.c_[both[:, : self.rank] - self.center @ self.down, np.ones(len(X))]
+        cross = both[:, self.rank :] @ read.T
         result: NDArray[np.float64] = known + cross + cross.T + read @ (added @ added.T) @ read.T
         return result
 

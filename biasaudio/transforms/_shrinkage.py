@@ -127,14 +127,19 @@ def _target(group: Group, rows: _Array | None, shrinkage: float | str) -> tuple[
         blocks = [slice(start, start + 256) for start in range(0, len(S), 256)]
         squared = float(sum(q[b] @ (np.square(S[b]) @ q) for b in blocks)) / group.cell.n**2
     else:
-        Z = rows / scale
+        # The weight of float32 clips needs no more digits than they have.
+        Z = np.divide(rows, scale, dtype=_dtype(group), casting="same_kind")
         squared = float(np.sum(np.square(Z @ Z.T)))
     weight = (_oas if shrinkage == "oas" else _ledoit_wolf)(group, scale, trace, squared)
     return weight, trace / len(scale) * scale**2
 
 
+def _dtype(group: Group) -> np.dtype[np.floating[Any]]:
+    return np.dtype(np.float64) if group.X is None else group.X.dtype
+
+
 def _eps(group: Group) -> float:
-    return float(np.finfo(np.float64 if group.X is None else group.X.dtype).eps)
+    return float(np.finfo(_dtype(group)).eps)
 
 
 def _ledoit_wolf(group: Group, scale: _Array, trace: float, squared: float) -> float:
