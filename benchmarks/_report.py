@@ -95,7 +95,9 @@ def _seconds(value: float) -> str:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.2f}" if value > 0.95 else f"1/{1 / value:,.3g}"
+    if value > 0.95:
+        return f"{value:.2f}"
+    return f"1/{_seconds(1 / value)}"
 
 
 def save(folder: Path, about: Mapping[str, Any], name: str, rows: Sequence[Any]) -> None:
