@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,11 @@ def loading(setting: Setting) -> Iterator[Row]:
     task, ours, note = "frames to clip vectors", found["ours"], f"wall clock, {THREADS} threads"
     baseline = "reading the bytes in blocks"
     yield Row(task, size, ours, baseline, found["bytes"], 1.5, memory=memory, note=note)
+    if hasattr(os, "sched_setaffinity"):
+        with one_core():
+            alone = setting.medians(calls, time.perf_counter)
+        note = "wall clock, on one core"
+        yield Row(task, size, alone["ours"], baseline, alone["bytes"], note=note)
     yield Row(task, size, ours, "reading the vectors in blocks by h5py", found["h5py"])
     yield _cached(setting, path, size)
     naive = naive_seconds(path, time.perf_counter)
@@ -63,6 +69,15 @@ def _cached(setting: Setting, path: Path, size: str) -> Row:
         calls["hit"]()
         found = setting.medians(calls, time.perf_counter)
     return Row("the same from the cache", size, found["hit"], "without it", found["pooled"])
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let this process and its threads have one core only (Linux)."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 @contextmanager

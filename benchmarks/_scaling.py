@@ -50,6 +50,7 @@ def _lines(axis: str, size: str, found: list[tuple[int, dict[str, float]]]) -> I
             last[name],
             PRODUCT,
             last[PRODUCT],
+            1.5,
             note=f"{axis}^{exponent(lines[name]):.2f}",
             points=lines[name],
             baseline_points=lines[PRODUCT],

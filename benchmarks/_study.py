@@ -26,7 +26,7 @@ def study(setting: Setting) -> Iterator[Row]:
     labels = INSTRUMENTS[:1] if setting.quick else INSTRUMENTS
     out = setting.folder / "out"
     with keeping_cache(folder / "embeddings.h5"):
-        seconds, peak = reproduce(folder, out, "--labels", *labels)
+        seconds, peak = reproduce(folder, out, "--no-cache", "--labels", *labels)
         again, _ = reproduce(folder, out, "--labels", *labels)
         one, _ = reproduce(
             folder, setting.folder / "one", "--solver", "liblinear", "--labels", labels[0]

@@ -133,6 +133,27 @@ def test_a_file_of_something_else_is_refused_and_kept(folder, tmp_path):
     with pytest.raises(DataError, match=r"finished.jsonl is not a record .* remove it, or write"):
         study(folder, tmp_path)
     assert journal.read_text() == '{"mine": 1}\n'
+    journal.write_text("my notes")
+    with pytest.raises(DataError, match="its last line is of something else"):
+        study(folder, tmp_path)
+    assert journal.read_text() == "my notes"
+
+
+def test_two_studies_in_one_folder_lose_nothing(tmp_path):
+    path = tmp_path / "finished.jsonl"
+    one, other = Journal(path), Journal(path)
+    for k in range(4):
+        one.add({"k": k}, k)
+        other.add({"k": k + 10}, "x" * 50)
+    assert [Journal(path).get({"k": k}) for k in range(4)] == [0, 1, 2, 3]
+    assert Journal(path).get({"k": 13}) == "x" * 50
+
+
+def test_what_is_named_twice_counts_once(folder):
+    options = {"labels": "cello", "methods": ["lda"]}
+    twice = reproduce(folder, modes=["global", "global"], embeddings=["tiny", "tiny"], **options)
+    once = reproduce(folder, modes="global", **options)
+    pd.testing.assert_frame_equal(twice.rows["global"], once.rows["global"])
 
 
 def test_numbers_come_back_with_all_their_digits(tmp_path, rng):

@@ -338,3 +338,42 @@ def test_many_at_once_write_one_good_file(tmp_path, X):
         tables = list(pool.map(lambda _: store.table("e").X.tobytes(), range(24)))
     assert len(set(tables)) == 1
     assert [file.name for file in kept(store)] == ["demo.e.mean.table"]
+
+
+def test_the_same_block_in_another_place_is_other_data(tmp_path, X):
+    """Of two stores with one block written each, at another place, the sums are the same."""
+    half = len(X) // 2
+    prints = []
+    for place in (0, half):
+        path = tmp_path / f"{place}.h5"
+        with h5py.File(path, "w") as handle:
+            options = {"chunks": (half, D), "fletcher32": True}
+            features = handle.create_dataset(FEATURES, (2 * half, D), "f4", **options)
+            features[place : place + half] = X[:half]
+            keys = np.array(NAMES, "S")[OWNER[: 2 * half]]
+            handle.create_dataset(KEYS, data=keys, chunks=(half,), fletcher32=True)
+        with frames_module.open_frames(path, "demo", "e") as frames:
+            prints.append(cache_module.data_fingerprint(frames))
+    assert prints[0] != prints[1]
+
+
+def test_integers_are_not_told_by_checksums_that_take_0_for_minus_1(tmp_path, X):
+    path = tmp_path / "s.h5"
+    whole = np.round(X).astype("i4")
+    whole[7] = 0
+    store = plain(path, whole, fletcher32=True, chunks=(10, D))
+    before = store.table("e").X
+    with h5py.File(path, "a") as handle:
+        handle[FEATURES][7] = -1
+    after = store.table("e").X
+    assert np.abs(after - before).max() > 0.01
+
+
+def test_the_cache_of_a_file_with_capitals_is_removed_too(tmp_path, X):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    plain(folder / "A.H5", X)
+    store = EmbeddingStore(folder)
+    store.table("e")
+    assert len(store.clear_cache()) == 1
+    assert [path.name for path in folder.iterdir()] == ["A.H5"]

@@ -120,3 +120,21 @@ def test_blocks_end_where_clips_do_if_that_is_free(tmp_path, X):
     path = write(tmp_path / "b.h5", X, chunks=(16, D), fletcher32=True)
     with open_frames(path, "demo", "e") as frames:
         assert frames.spans(90, starts) == [(0, 96), (96, 192), (192, 200)]
+
+
+def test_short_reads_are_read_on(tmp_path, rng, monkeypatch):
+    X = rng.normal(size=(40, 6)).astype("f4")
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as handle:
+        handle["demo/e/features"] = X
+        handle["demo/e/keys"] = np.repeat(np.array([b"a", b"b"]), 20)
+    preadv, calls = os.preadv, []
+
+    def short(descriptor, buffers, place):
+        calls.append(place)
+        return preadv(descriptor, [buffers[0][:100]], place)
+
+    monkeypatch.setattr(os, "preadv", short)
+    found = np.concatenate([part for _, part in EmbeddingStore(path).blocks("demo", "e")])
+    assert len(calls) > 5
+    assert found.tobytes() == X.tobytes()

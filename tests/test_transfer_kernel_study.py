@@ -128,3 +128,8 @@ def test_an_unknown_solver_is_refused(task):
         ParameterError, match=r"solver='newtn' is not known; .*did you mean 'newton'"
     ):
         evaluate(task, protocol="wang2023", solver="newtn")
+
+
+def test_the_default_protocol_has_no_choice_of_solver(task):
+    with pytest.raises(ParameterError, match="solver='liblinear' is for protocol 'wang2023'"):
+        evaluate(task, methods=[], solver="liblinear")

@@ -6,6 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
+from biasaudio.errors import BiasAudioWarning
+from biasaudio.probes.inference import roc_auc
 from biasaudio.transfer import path as module
 from biasaudio.transfer.path import LogisticPath, fit_path, inner_products
 from biasaudio.transfer.wang2023 import PENALTIES
@@ -79,6 +81,27 @@ def test_the_search_chooses_the_published_penalty_or_a_tie(rng, n, d, gap):
     assert max(aucs) - min(aucs) > 2e-3 or gap > 1  # there is something to choose
 
 
+@pytest.mark.parametrize(("n", "d"), [(150, 200), (300, 20)])
+@pytest.mark.parametrize("mean", [30.0, 3000.0])
+def test_vectors_far_from_zero_are_solved_to_the_optimum(rng, n, d, mean):
+    # The mean then rules every product, and hides what is left to be solved.
+    X, y = planted(rng, n, d)
+    X += mean
+    folds = list(StratifiedKFold(3).split(X, y))
+    found = fit_path(X, y, PENALTIES, folds)
+    ours = np.append(found.weights, found.intercept)
+    expected = tight(X, y, found.C)
+    scores = [X @ w[:-1] + w[-1] for w in (ours, expected)]
+    assert np.abs(scores[0] - scores[1]).max() < 0.02 * np.ptp(scores[1])
+
+
+def test_a_search_that_does_not_settle_is_warned_of(rng, monkeypatch):
+    monkeypatch.setattr(module, "_STEPS", 1)
+    X, y = planted(rng, 60, 6)
+    with pytest.warns(BiasAudioWarning, match="C=1000 had not settled after 1 steps"):
+        LogisticPath(np.c_[X, np.ones(60)], y).solve(1e3)
+
+
 def test_known_products_change_nothing(rng):
     X, y = planted(rng, 90, 120)
     folds = list(StratifiedKFold(3).split(X, y))
@@ -127,7 +150,7 @@ def test_the_roc_auc_counts_ties_as_halves(rng):
     for _ in range(50):
         y = np.append(rng.random(30) < 0.5, [True, False])
         scores = rng.integers(0, 6, size=32).astype(float)
-        assert module._auc(scores, y) == pytest.approx(roc_auc_score(y, scores), abs=1e-12)
+        assert roc_auc(scores, y) == pytest.approx(roc_auc_score(y, scores), abs=1e-12)
 
 
 def test_conjugate_gradients_give_up_on_what_takes_long(rng):

@@ -261,3 +261,12 @@ def test_other_errors_say_what_to_do(rng):
         KernelMap().fit(np.r_[np.zeros((30, 2)), np.ones((2, 2))])
     with pytest.raises(DataError, match="expecting 6 features"):
         KernelMap().fit(X).transform(X[:, :5])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mostly_equal_clips_have_no_width(seed):
+    rng = np.random.default_rng(seed)
+    X = np.repeat(rng.normal(size=(1, 40)), 100, axis=0)
+    X[:5] = rng.normal(size=(5, 40))
+    with pytest.raises(DataError, match="width='median' is 0 here"):
+        KernelMap().fit(X)

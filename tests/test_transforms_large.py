@@ -220,3 +220,23 @@ def test_categories_are_those_of_numpy(k, dtype, rng):
     np.testing.assert_array_equal(names, should[0])
     np.testing.assert_array_equal(codes, should[1])
     assert codes.dtype == np.intp
+
+
+@pytest.mark.parametrize("kind", ["unaligned", "swapped", "half", "fortran"])
+def test_memory_that_blas_does_not_write_to_is_corrected_too(rng, kind):
+    X = rng.normal(size=(60, 5)).astype(np.float32)
+    domain = np.arange(60) % 2
+    X[domain == 1] += 1
+    leace = LEACE().fit(X, domain=domain)
+    expected = leace.transform(X)
+    affine = leace.to_affine()
+    if kind == "unaligned":
+        memory = bytearray(X.nbytes + 3)
+        found = np.frombuffer(memory, np.float32, offset=3, count=X.size).reshape(X.shape)
+        leace.transform(X, out=found)
+    elif kind == "fortran":
+        found = leace.transform(X, out=np.empty(X.shape, np.float32, order="F"))
+    else:
+        found = affine(X.astype(">f4" if kind == "swapped" else np.float16))
+    assert np.abs(expected - X).max() > 0.3
+    assert found.astype(float) == pytest.approx(expected, abs=2e-2 if kind == "half" else 1e-5)

@@ -17,6 +17,7 @@ from biasaudio.transfer import Task
 __all__ = ["Journal", "digests"]
 
 _Key = dict[str, Any]
+_START = b'{"key": '
 
 
 class Journal:
@@ -44,11 +45,12 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._found: dict[str, Any] = {}
-        self._end = 0
         if path is None or not path.exists():
             return
         try:
-            whole, _, _ = path.read_bytes().rpartition(b"\n")
+            whole, newline, cut_off = path.read_bytes().rpartition(b"\n")
+            if cut_off[: len(_START)] != _START[: len(cut_off)]:
+                raise ValueError("its last line is of something else")
             for line in whole.splitlines():
                 entry = json.loads(line)
                 self._found[_text(entry["key"])] = entry["result"]
@@ -57,7 +59,9 @@ class Journal:
                 f"{path} is not a record of finished work ({error}); remove it, or write to "
                 "another folder"
             ) from error
-        self._end = len(whole) + 1 if whole else 0
+        if cut_off:
+            # It would make one line with what is added next.
+            os.truncate(path, len(whole + newline))
 
     def get(self, key: _Key) -> Any:
         """Return the result of a finished piece, or None."""
@@ -69,13 +73,10 @@ class Journal:
         if self._path is None:
             return
         make_folder(self._path.parent)
-        with self._path.open("r+b" if self._path.exists() else "wb") as stream:
-            # What was cut off is overwritten.
-            stream.seek(self._end)
-            stream.write(json.dumps({"key": key, "result": result}).encode() + b"\n")
-            stream.truncate()
-            self._end = stream.tell()
-            stream.flush()
+        line = json.dumps({"key": key, "result": result}).encode() + b"\n"
+        # One write to the end: a second study in the same folder loses nothing.
+        with self._path.open("ab", buffering=0) as stream:
+            stream.write(line)
             os.fsync(stream.fileno())
 
 

@@ -44,6 +44,8 @@ PUBLISHED_COLUMNS = (
     "embedding",
 )
 _PUBLISHED_METHODS = ("lda", "mlda", "k", "klda", "mklda")
+# To be raised when the same data and options give other rows.
+_RESULTS = 1
 _OPENMIC_FOLDERS = ("openmic-2018", "openmic2018", "openmic")
 _IRMAS_FOLDERS = ("irmas", "IRMAS")
 
@@ -111,7 +113,7 @@ def reproduce(
     missing, unknown : {"raise", "drop"}
         What to do about clips without vectors, and vectors without clips.
     out : path-like, optional
-        A folder that keeps every finished piece, in ``finished.jsonl``: the
+        A folder that keeps the finished pieces, in ``finished.jsonl``: the
         same call goes on where an interrupted one stopped, and returns the
         same numbers.
     cache : bool
@@ -144,7 +146,7 @@ def reproduce(
     folder = Path(folder)
     wanted = check_methods(_PUBLISHED_METHODS if methods is None else as_list(methods))
     chosen = [method.name for method in wanted]
-    modes = [check_choice(mode, "modes", MODES) for mode in as_list(modes)]
+    modes = [check_choice(mode, "modes", MODES) for mode in dict.fromkeys(as_list(modes))]
     if not modes:
         raise ParameterError(f"modes is empty; give one or both of {', '.join(MODES)}")
     check_n_jobs(n_jobs)
@@ -152,7 +154,7 @@ def reproduce(
     store = EmbeddingStore(folder / "embeddings.h5", cache=cache)
     datasets = ["irmas", "openmic"]
     shared = [n for n in store.embeddings(datasets[0]) if n in store.embeddings(datasets[1])]
-    embeddings = shared if embeddings is None else as_list(embeddings)
+    embeddings = shared if embeddings is None else list(dict.fromkeys(as_list(embeddings)))
     for name in embeddings:
         check_choice(name, "embeddings", shared)
     journal = Journal(None if out is None else check_folder(out) / "finished.jsonl")
@@ -216,7 +218,7 @@ def _run(
 def _key(task: Task, piece: Cell) -> dict[str, Any]:
     """Return what the rows of a piece depend on, beside the data."""
     return {
-        "version": version("biasaudio"),
+        "version": [version("biasaudio"), _RESULTS],
         "label": task.label_names[piece.label],
         "methods": [method.name if method else ORIGINAL for method in piece.methods],
         "modes": list(piece.modes),

@@ -83,6 +83,9 @@ def data_fingerprint(frames: Frames) -> str | None:
 
 def _block_checksums(array: h5py.Dataset, descriptor: int) -> bytes | None:
     """Return the stored checksum of each chunk, or None where some have none."""
+    # To Fletcher-32 words of 0 and of 65535 are the same: 0 and -1, of integers.
+    if array.dtype.kind not in "fS":
+        return None
     plist = array.id.get_create_plist()
     last = plist.get_nfilters() - 1
     if last < 0 or plist.get_filter(last)[0] != h5py.h5z.FILTER_FLETCHER32:
@@ -93,7 +96,8 @@ def _block_checksums(array: h5py.Dataset, descriptor: int) -> bytes | None:
         return None
     width = 4
     ends = [chunk.byte_offset + chunk.size - width for chunk in sorted(chunks)]
-    return b"".join(os.pread(descriptor, width, end) for end in ends)
+    places = repr([chunk.chunk_offset for chunk in sorted(chunks)]).encode()
+    return places + b"".join(os.pread(descriptor, width, end) for end in ends)
 
 
 def _stamp(descriptor: int) -> bytes:
@@ -210,7 +214,11 @@ def clear_cache(path: Path) -> list[dict[str, Any]]:
         If one cannot be removed.
     """
     beside = path.with_name(path.name + FOLDER_SUFFIX)
-    inside = (each for suffix in SUFFIXES for each in path.glob(f"*{suffix}{FOLDER_SUFFIX}"))
+    inside = [
+        each
+        for each in path.glob(f"*{FOLDER_SUFFIX}")
+        if Path(each.stem).suffix.lower() in SUFFIXES
+    ]
     removed = []
     for folder in sorted(inside) if path.is_dir() else [beside]:
         found = sorted(folder.glob("*")) if folder.is_dir() else []

@@ -232,9 +232,14 @@ def _read_plain(
         i = int(np.searchsorted(pieces[:, 0], at, side="right")) - 1
         first, place = pieces[i].tolist()
         end = min(stop, int(pieces[i + 1, 0])) if i + 1 < len(pieces) else stop
-        part = X[at - start : end - start].data
-        if os.preadv(descriptor, [part], place + (at - first) * row_bytes) < part.nbytes:
-            raise OSError("the file ends before")
+        part = X[at - start : end - start].data.cast("B")
+        place += (at - first) * row_bytes
+        # One call returns at most 2 GiB, and on some disks less than it was asked for.
+        while part:
+            n = os.preadv(descriptor, [part], place)
+            if n == 0:
+                raise OSError("the file ends before")
+            part, place = part[n:], place + n
         at = end
 
 

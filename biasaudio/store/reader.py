@@ -125,15 +125,15 @@ class EmbeddingStore:
             return frames.shape
 
     def blocks(
-        self, dataset: str, embedding: str, *, rows: int = 65536
+        self, dataset: str, embedding: str, *, rows: int | None = None
     ) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
         """Iterate over the frames in the order of the file.
 
         Parameters
         ----------
         dataset, embedding : str
-        rows : int
-            Frames a block, raised to whole chunks; the last may be shorter.
+        rows : int, optional
+            Frames a block, raised to whole chunks; by default 64 MB of them.
 
         Returns
         -------
@@ -150,10 +150,9 @@ class EmbeddingStore:
         DataError
             If a frame has NaN or Inf.
         """
-        rows = check_count(rows, "rows", 1)
-        return stream_blocks(
-            self._file(self._index(), dataset, embedding), dataset, embedding, rows
-        )
+        rows = None if rows is None else check_count(rows, "rows", 1)
+        file = self._file(self._index(), dataset, embedding)
+        return stream_blocks(file, dataset, embedding, rows)
 
     def clips(self, dataset: str | None = None) -> ClipTable | None:
         """Return the clip tables that are in the store.
@@ -199,8 +198,8 @@ class EmbeddingStore:
     ) -> EmbeddingTable:
         """Pool the frames of each clip in one streaming pass.
 
-        Memory is a few blocks of frames and the result.  For a mean, at most 16
-        frames are summed in float32 and such sums in float64.
+        Memory is a few blocks of frames, and the result twice with the cache.  For a
+        mean, at most 16 frames are summed in float32 and such sums in float64.
 
         Parameters
         ----------

@@ -19,6 +19,8 @@ from biasaudio.store.pooling import rows_not_finite
 
 __all__ = ["Source", "stream_blocks", "stream_table"]
 
+BLOCK_VALUES = 2**24
+
 
 @dataclass(frozen=True)
 class Source:
@@ -39,7 +41,7 @@ class Source:
 
 
 def stream_blocks(
-    path: Path, dataset: str, embedding: str, rows: int
+    path: Path, dataset: str, embedding: str, rows: int | None
 ) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
     """Iterate over keys and frames of a file; see `EmbeddingStore.blocks`.
 
@@ -47,8 +49,8 @@ def stream_blocks(
     ----------
     path : Path
     dataset, embedding : str
-    rows : int
-        Frames a block.
+    rows : int or None
+        Frames a block; None stands for 64 MB of them.
 
     Yields
     ------
@@ -64,7 +66,7 @@ def stream_blocks(
     """
     with open_frames(path, dataset, embedding) as frames:
         keys = frames.read_keys()
-        for start, X in frames.blocks(rows):
+        for start, X in frames.blocks(rows or max(1, BLOCK_VALUES // frames.shape[1])):
             names = keys.names[keys.codes[start : start + len(X)]]
             bad = rows_not_finite(X)
             if bad.any():

@@ -135,6 +135,10 @@ class Plan:
             _check_method(method, task, protocol, modes)
         module, more = PROTOCOLS[protocol], {}
         if protocol == "default":
+            if solver != "newton":
+                raise ParameterError(
+                    f"solver={solver!r} is for protocol 'wang2023'; leave it out with 'default'"
+                )
             task = replace(task, X=common_units(task.X, task.is_train))
         else:
             more = {"solver": solver}

@@ -172,7 +172,8 @@ class Affine:
 
 def _add_product(left: _Floats, right: _Floats, out: _Floats) -> None:
     """Add a thin product in one pass; that of numpy, of rank one, takes three times as long."""
-    if out.flags.c_contiguous:
+    # BLAS would write to a copy of anything else.
+    if out.flags.carray and out.dtype.isnative and out.dtype.char in "fd":
         gemm = get_blas_funcs("gemm", dtype=out.dtype)
         gemm(1.0, right.T, left.T, beta=1.0, c=out.T, overwrite_c=True)
     else:

@@ -29,6 +29,8 @@ def find_width(Z: _Array, width: object) -> float:
         check_choice(width, "width", ("median",))
         pairs = np.triu_indices(len(Z), 1)
         found = float(np.median(euclidean_distances(Z)[pairs])) if len(Z) > 1 else 0.0
+        # Rounding puts equal clips at distances of 1e-8; features have a spread of 1.
+        found = found if found > 1e-6 else 0.0
     else:
         found = check_number(width, "width", 0)
     if found == 0:
