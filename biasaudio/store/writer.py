@@ -32,7 +32,7 @@ from biasaudio.store.schema import (
     target_file,
 )
 
-__all__ = ["import_arrays", "write_vectors"]
+__all__ = ["existing", "import_arrays", "write_vectors"]
 
 # Chunks of 256 kB fit the chunk cache of every HDF5 version many times.
 CHUNK_VALUES = 2**16
@@ -142,7 +142,7 @@ def write_vectors(
         Of the store.
     """
     keys = encode(clips.clip_id)
-    index = _existing(path)
+    index = existing(path)
     for pair in ((name, embedding) for name in clips.datasets):
         if pair in index and not overwrite:
             raise ParameterError(
@@ -214,7 +214,19 @@ def _check_owner(frame_clip: ArrayLike, clips: ClipTable) -> NDArray[np.intp]:
     return owner.astype(np.intp)
 
 
-def _existing(path: Path) -> dict[tuple[str, str], Path]:
+def existing(path: Path) -> dict[tuple[str, str], Path]:
+    """Return which file of a store holds which (dataset, embedding), if there is a store yet.
+
+    Parameters
+    ----------
+    path : Path
+        A store, or where one is to be made.
+
+    Returns
+    -------
+    dict
+        Empty where there is none.
+    """
     if not path.exists():
         return {}
     is_new = path.is_dir() and not any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
