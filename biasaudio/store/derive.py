@@ -18,8 +18,8 @@ from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store.frames import Frames, open_frames
 from biasaudio.store.pooling import rows_not_finite
 from biasaudio.store.reader import EmbeddingStore
-from biasaudio.store.schema import check_name, index_files, is_file_path
-from biasaudio.store.writer import existing, import_arrays, write_vectors
+from biasaudio.store.schema import check_name, existing, index_files, is_file_path
+from biasaudio.store.writer import import_arrays, write_vectors
 
 __all__ = ["derive_embedding"]
 

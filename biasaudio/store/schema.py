@@ -28,6 +28,7 @@ __all__ = [
     "PARTIAL",
     "SUFFIXES",
     "check_name",
+    "existing",
     "fingerprint_file",
     "guard_read",
     "index_files",
@@ -239,6 +240,25 @@ def index_files(files: Iterable[Path]) -> dict[tuple[str, str], Path]:
                 )
             index[pair] = file
     return dict(sorted(index.items()))
+
+
+def existing(path: Path) -> dict[tuple[str, str], Path]:
+    """Return which file of a store holds which (dataset, embedding), if there is a store yet.
+
+    Parameters
+    ----------
+    path : Path
+        A store, or where one is to be made.
+
+    Returns
+    -------
+    dict
+        Empty where there is none.
+    """
+    if not path.exists():
+        return {}
+    is_new = path.is_dir() and not any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+    return {} if is_new else index_files(list_files(path))
 
 
 def fingerprint_file(path: Path) -> dict[str, Any]:

@@ -24,15 +24,13 @@ from biasaudio.store.schema import (
     FORMAT_NAME,
     FORMAT_VERSION,
     KEYS,
-    SUFFIXES,
     check_name,
-    index_files,
-    list_files,
+    existing,
     open_store_file,
     target_file,
 )
 
-__all__ = ["existing", "import_arrays", "write_vectors"]
+__all__ = ["import_arrays", "write_vectors"]
 
 # Chunks of 256 kB fit the chunk cache of every HDF5 version many times.
 CHUNK_VALUES = 2**16
@@ -212,25 +210,6 @@ def _check_owner(frame_clip: ArrayLike, clips: ClipTable) -> NDArray[np.intp]:
             "remove these clips or add their frames"
         )
     return owner.astype(np.intp)
-
-
-def existing(path: Path) -> dict[tuple[str, str], Path]:
-    """Return which file of a store holds which (dataset, embedding), if there is a store yet.
-
-    Parameters
-    ----------
-    path : Path
-        A store, or where one is to be made.
-
-    Returns
-    -------
-    dict
-        Empty where there is none.
-    """
-    if not path.exists():
-        return {}
-    is_new = path.is_dir() and not any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
-    return {} if is_new else index_files(list_files(path))
 
 
 def _check_room(target: Path, dataset: str, embedding: str) -> None:
