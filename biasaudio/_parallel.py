@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import joblib
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
-from biasaudio.errors import BiasAudioWarning, ParameterError
+from biasaudio._text import printable
+from biasaudio.errors import BiasAudioError, BiasAudioWarning, ParameterError
 
 __all__ = ["check_n_jobs", "run_all"]
 
@@ -51,7 +56,13 @@ def run_all(
     Returns
     -------
     list
-        In the order of the items.
+        In the order of the items; empty with ``on_result``, which may want to
+        forget them.
+
+    Raises
+    ------
+    BiasAudioError
+        If one of the processes dies.
 
     Warns
     -----
@@ -60,18 +71,21 @@ def run_all(
     """
     todo: Sequence[_Item] = list(items)
     n_jobs = min(check_n_jobs(n_jobs), max(len(todo), 1))
-    bar = tqdm(total=len(todo), desc=progress, disable=progress is None, leave=False)
+    name = printable(progress or "")
+    bar = tqdm(total=len(todo), desc=name, disable=progress is None, leave=False)
     # One BLAS thread a job, also for a single job: the number of threads decides
     # the order of sums, and the same seed must give the same bytes.
     call = joblib.delayed(_single_threaded)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     results: list[_Result] = []
     texts: dict[str, None] = {}
-    with bar:
-        for result, found in parallel(call(function, item) for item in todo):
-            if on_result is not None:
-                on_result(len(results), result, found)
-            results.append(result)
+    with bar, _naming_dead():
+        done = parallel(call(function, item) for item in todo)
+        for number, (result, found) in enumerate(done):
+            if on_result is None:
+                results.append(result)
+            else:
+                on_result(number, result, found)
             texts.update(dict.fromkeys(found))
             bar.update()
     # A warning in another process would only reach its stderr.
@@ -80,11 +94,29 @@ def run_all(
     return results
 
 
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    # To find them takes milliseconds; new ones come with new modules.
+    return ThreadpoolController()
+
+
+@contextmanager
+def _naming_dead() -> Iterator[None]:
+    try:
+        yield
+    except BrokenExecutor as error:
+        raise BiasAudioError(
+            "one of the processes died; it was killed, perhaps for lack of memory, or a library "
+            "crashed in it: try again with fewer, n_jobs=1 if it crashes again"
+        ) from error
+
+
 def _single_threaded(
     function: Callable[[_Item], _Result], item: _Item
 ) -> tuple[_Result, list[str]]:
     """Return the result and the texts of our own warnings; others go their way."""
-    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
+    limits = _libraries(len(sys.modules)).limit(limits=1)
+    with limits, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BiasAudioWarning)
         result = function(item)
     texts = [str(one.message) for one in caught if issubclass(one.category, BiasAudioWarning)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["TABLES", "make_table"]
+__all__ = ["TABLES", "check_meta", "make_table"]
 
 _PROBE_KEYS = {
     "embedding": str,
@@ -106,6 +106,26 @@ TABLES: Mapping[str, Mapping[str, type]] = {
         "domain_at_transform": bool,
     },
 }
+
+# What the report walks through; the other members are texts and numbers.
+_META: Mapping[str, type] = {
+    **dict.fromkeys(("config", "planted", "versions"), dict),
+    **dict.fromkeys(("datasets", "embeddings", "labels", "notes", "warnings"), list),
+    **dict.fromkeys(("excluded", "files"), list),
+}
+
+
+def check_meta(meta: Any) -> dict[str, Any]:
+    """Return what an audit says of itself, or raise a ValueError if it is of another form."""
+    if not isinstance(meta, dict):
+        raise ValueError("meta is no object")
+    for name, kind in _META.items():
+        if meta.get(name) is not None and not isinstance(meta[name], kind):
+            raise ValueError(f"meta has {name!r} as a {type(meta[name]).__name__}")
+    for name in ("excluded", "files"):
+        if not all(isinstance(entry, dict) for entry in meta.get(name) or ()):
+            raise ValueError(f"meta has {name!r} with an entry that is no object")
+    return meta
 
 
 def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

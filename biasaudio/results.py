@@ -11,13 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from biasaudio._tables import TABLES, make_table
+from biasaudio._tables import TABLES, check_meta, make_table
+from biasaudio._text import csv_safe
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import BiasAudioError, DataError, ParameterError
 
 __all__ = ["TABLES", "AuditResult", "check_folder", "make_folder", "write_text"]
 
 FORMAT, VERSION = "biasaudio-audit", 1
+# What another JSON document leads to.
+_OTHER = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +103,7 @@ class AuditResult:
 
         texts = {"audit.json": self.to_json()}
         for name in ("transfer", "probes", "comparisons"):
-            texts[f"{name}.csv"] = getattr(self, name).to_csv(index=False)
+            texts[f"{name}.csv"] = csv_safe(getattr(self, name)).to_csv(index=False)
         folder = make_folder(folder)
         for name, text in texts.items():
             write_text(folder / name, text)
@@ -157,8 +160,8 @@ class AuditResult:
             for name, columns in TABLES.items():
                 for row in rows[name]:
                     row |= {k: float("nan") for k in columns if row[k] is None}
-            return cls.from_rows(rows, raw["meta"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls.from_rows(rows, check_meta(raw["meta"]))
+        except _OTHER as error:
             if isinstance(error, BiasAudioError):
                 raise
             why = f"it lacks {error}" if isinstance(error, KeyError) else error

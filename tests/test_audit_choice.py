@@ -288,6 +288,14 @@ def test_half_a_split_is_an_error_and_case_does_not_matter():
     split = np.where(GROUPS == GROUPS[0], "valid", np.where(np.arange(N) % 2, "train", "test"))
     with pytest.raises(DataError, match=r"'a' has train and test clips and others \('valid': "):
         biasaudio.audit(joined(arrays("a", split=split), arrays("b")), **QUICK)
+    both = joined(arrays("a", split=split), arrays("b"))
+    drawn = biasaudio.audit(both, methods=[], split="drawn", **QUICK)
+    assert drawn.meta["config"]["split"] == "drawn"
+    assert any("a and b came without" in note for note in drawn.meta["notes"])
+    with pytest.raises(
+        ParameterError, match=r"split='mine' is not known; choose one of 'given', 'drawn'"
+    ):
+        biasaudio.audit(both, split="mine", **QUICK)
     names, code = np.unique(GROUPS, return_inverse=True)
     given = np.where(code % 3 == 0, "Test", "TRAIN")
     result = biasaudio.audit(

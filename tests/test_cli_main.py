@@ -64,7 +64,10 @@ def test_no_command_shows_the_help_and_is_wrong_usage(capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["adit"], "unknown command 'adit'; choose one of demo, audit, .*did you mean 'audit'"),
+        (
+            ["adit"],
+            "unknown command 'adit'; choose one of demo, extract, audit, .*did you mean 'audit'",
+        ),
         (
             ["audit", "--jsn"],
             "unknown option '--jsn'; did you mean '--json'.; see",
@@ -165,7 +168,7 @@ def test_many_warnings_are_cut_short_and_quiet_hides_them(capsys, monkeypatch):
     def rows(_):
         for i in [0, 0, 1, 2, 3, 4]:
             warnings.warn(f"number {i}", BiasAudioWarning, stacklevel=2)
-        return [{"dataset": "a"}]
+        return [{"dataset": "a", "files": 1}]
 
     monkeypatch.setattr("biasaudio.cli.store._rows", rows)
     code, out, err = call(capsys, "store", "ls", "s.h5")

@@ -1,7 +1,8 @@
-"""``biasaudio store``: listing, importing, and clearing the cache."""
+"""``biasaudio store``: listing, importing, checking, merging, and clearing the cache."""
 
 import re
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +33,8 @@ def test_listing_as_json(capsys, tmp_path, store):
     code, out, err = call(capsys, "store", "ls", store, "--json")
     assert (code, err) == (0, "")
     row = {"dataset": "a", "embedding": "embedding", "frames": N, "dims": 5}
-    assert strict(out) == {"store": store, "embeddings": [row | {"clips": N, "labels": 2}]}
+    row |= {"clips": N, "labels": 2, "files": 1}
+    assert strict(out) == {"store": store, "embeddings": [row]}
 
 
 def test_a_folder_is_a_store_too(capsys, tmp_path):
@@ -152,3 +154,127 @@ def test_the_cache_of_a_store_that_is_not_there(capsys, tmp_path):
     code, line = failure(capsys, "store", "clear-cache", tmp_path / "no.h5")
     assert code == 1
     assert "no.h5 is not there" in line
+
+
+def flip(path, row):
+    """Change one byte of a row of vectors."""
+    data = bytearray(path.read_bytes())
+    data[data.index(row.astype("f4").tobytes())] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Give a folder in which one embedding of a dataset lies in two files."""
+    part = arrays("a")
+    X, half = part["X"], N // 2
+    for k, rows in enumerate((slice(half, None), slice(half))):
+        known = {name: values[rows] for name, values in part.items() if name not in ("X", "clip")}
+        target = tmp_path / "st" / f"a.toy.{k:012x}.h5"
+        import_arrays(target, X[rows], part["clip"][rows], embedding="toy", **known)
+    return tmp_path / "st"
+
+
+def test_listing_says_in_how_many_files_an_embedding_lies(capsys, folder):
+    code, out, err = call(capsys, "store", "ls", folder)
+    assert (code, err) == (0, "")
+    header, row = out.splitlines()
+    assert header.split()[-1] == "files"
+    assert row.split()[-3:] == [str(N), "2", "2"]
+
+
+def test_verify_names_each_damaged_clip_and_repair_takes_it_out(capsys, folder):
+    n_clips = f"2 files, {N} clips"
+    assert call(capsys, "store", "verify", folder) == (0, f"{folder}: {n_clips}, no faults\n", "")
+    X = arrays("a")["X"]
+    file = folder / "a.toy.000000000001.h5"
+    for row in (3, 5):
+        flip(file, X[row])
+    (folder / "x.h5.partial").touch()
+    code, out, err = call(capsys, "store", "verify", folder)
+    assert (code, err) == (1, "")
+    lines = out.splitlines()
+    assert re.split("  +", lines[0]) == ["file", "dataset", "embedding", "clip", "what"]
+    what = "its vectors are not what was written"
+    assert [re.split("  +", line) for line in lines[1:3]] == [
+        [file.name, "a", "toy", clip, what] for clip in ("a-3", "a-5")
+    ]
+    left = "a write that was not finished; harmless, and --repair removes it"
+    assert lines[3:] == [
+        "",
+        f"x.h5.partial: {left}",
+        f"{folder}: {n_clips}, 2 faults in 1 file",
+        f"take them out with: biasaudio store verify {folder} --repair",
+    ]
+    code, out, err = call(capsys, "store", "verify", folder, "--json")
+    found = strict(out)
+    assert (code, found["files"], found["clips"]) == (1, 2, N)
+    assert found["faults"][0] == {
+        "file": str(file),
+        "dataset": "a",
+        "embedding": "toy",
+        "clip": "a-3",
+        "what": what,
+    }
+    code, out, err = call(capsys, "store", "verify", folder, "--repair")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-4:] == [
+        f"rewritten: {file.name}, with the clips that are right",
+        "removed: x.h5.partial",
+        f"the files as they were, and taken_out.csv: {folder / 'quarantine' / '1'}",
+        f"now: 2 files, {N - 2} clips, no faults",
+    ]
+    code, out, err = call(capsys, "store", "verify", folder, "--repair", "--json")
+    assert code == 0
+    nothing = {"quarantine": None, "rewritten": [], "removed": [], "clips": N - 2, "faults": []}
+    assert strict(out)["repair"] == nothing
+
+
+def test_verify_shows_a_few_faults_and_says_how_many_more(capsys, tmp_path):
+    ids = [f"clip {i}" for i in range(30)]
+    path = import_arrays(tmp_path / "s.h5", np.eye(30), ids, dataset="d")
+    with h5py.File(path, "r+") as handle:
+        handle["d/embedding/features"][...] = np.nan
+    code, out, _ = call(capsys, "store", "verify", path)
+    assert code == 1
+    assert out.splitlines()[21] == "and 11 more; --json has all"
+    code, out, _ = call(capsys, "store", "verify", path, "--json")
+    assert len(strict(out)["faults"]) == 31
+    code, out, _ = call(capsys, "store", "verify", path, "--repair")
+    assert code == 1
+    assert out.splitlines()[-1] == "nothing is left of the store"
+
+
+def test_compact_merges_the_files_of_an_embedding(capsys, folder):
+    expected = EmbeddingStore(folder).table("toy")
+    code, out, err = call(capsys, "store", "compact", folder)
+    assert (code, err) == (0, "")
+    path = folder / "a.toy.h5"
+    assert out == f"{path}  {path.stat().st_size:,} bytes\n"
+    assert EmbeddingStore(folder).files == [path]
+    table = EmbeddingStore(folder).table("toy", clips=expected.clips)
+    assert np.array_equal(table.X, expected.X)
+    code, out, err = call(capsys, "store", "compact", folder)
+    assert (code, out) == (0, "")
+    assert "each embedding is in one file already; nothing to merge" in err
+
+
+def test_export_writes_one_file_in_the_published_layout(capsys, tmp_path, folder):
+    out_path = tmp_path / "out.h5"
+    code, out, err = call(capsys, "store", "export", folder, out_path, "--embeddings", "toy")
+    assert (code, err) == (0, "")
+    assert out == f"{out_path}  {out_path.stat().st_size:,} bytes\n"
+    with h5py.File(out_path) as handle:
+        assert handle["a/toy/features"].shape == (N, 5)
+    code, line = failure(capsys, "store", "export", folder, out_path)
+    assert code == 2
+    assert line.endswith("pass --overwrite to replace it")
+    assert call(capsys, "store", "export", folder, out_path, "--overwrite", "--json")[0] == 0
+
+
+def test_a_store_that_is_not_there_cannot_be_checked(capsys, tmp_path):
+    for options in ((), ("--repair",)):
+        code, line = failure(capsys, "store", "verify", tmp_path / "no.h5", *options)
+        assert code == 1
+        assert "no.h5 is not there" in line
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,7 @@
 """Audio goes through a model into a store and comes back by key."""
 
+import typing
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +20,9 @@ class Loudness:
 
     name = "loudness"
     sample_rate = 8000
-    embedding_size = 2
+    dims = 2
+    hop = 100
+    identity: typing.ClassVar = {"kind": "loudness"}
 
     def embed(self, waveform):
         frames = waveform[: len(waveform) // 100 * 100].reshape(-1, 100)

@@ -10,6 +10,7 @@ import pytest
 import biasaudio
 from biasaudio.cli.main import COMMANDS, build_parser
 from biasaudio.datasets import load_manifest
+from biasaudio.embed.models import MODELS
 from biasaudio.store import import_file
 from biasaudio.transfer.published import load_published_table
 from biasaudio.transforms import METHODS
@@ -83,6 +84,10 @@ def test_every_option_and_command_that_is_named_exists():
         for name in re.findall(r"`(\w+)", cell)
     }
     assert described == set(COMMANDS)
+
+
+def test_model_table_is_current():
+    assert table("models") == [[f"`{m.spec}`", m.what, m.needs] for m in MODELS.values()]
 
 
 def test_method_table_is_current():

@@ -168,6 +168,35 @@ def test_what_is_no_audit_is_not_loaded(tmp_path, text, message):
         AuditResult.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ([], "meta is no object"),
+        ({"config": [1]}, "meta has 'config' as a list"),
+        ({"files": [3]}, "meta has 'files' with an entry that is no object"),
+        ({"warnings": "x"}, "meta has 'warnings' as a str"),
+    ],
+)
+def test_an_audit_that_says_something_else_of_itself_is_not_loaded(tmp_path, meta, message):
+    document = json.loads(AuditResult.from_rows({}, {"planted": None}).to_json())
+    (tmp_path / "audit.json").write_text(json.dumps(document), encoding="utf-8")
+    assert AuditResult.load(tmp_path).meta == {"planted": None}
+    (tmp_path / "audit.json").write_text(json.dumps(document | {"meta": meta}), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        AuditResult.load(tmp_path)
+
+
+def test_deep_json_and_numbers_without_end_are_no_audit(tmp_path):
+    document = json.loads(AuditResult.from_rows({}, {}).to_json())
+    row = [0] * len(document["tables"]["dropped"]["columns"])
+    row[document["tables"]["dropped"]["columns"].index("n")] = float("inf")
+    document["tables"]["dropped"]["rows"] = [row]
+    for text in ("[" * 10**5, json.dumps(document)):
+        (tmp_path / "audit.json").write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match="damaged or not an audit"):
+            AuditResult.load(tmp_path)
+
+
 def test_a_folder_that_is_not_there_is_not_loaded(tmp_path):
     with pytest.raises(DataError, match="nowhere does not exist; give the folder that an audit"):
         AuditResult.load(tmp_path / "nowhere")

@@ -16,13 +16,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
 MAX_LINES, MAX_CODE_LINES = 300, 50
 
-FIRST = {"errors", "_validation", "_parallel"}
+FIRST = {"errors", "_npz", "_parallel", "_sheets", "_text", "_validation"}
 # Room: the rooms that it may import at the top of a module.  Every room may import itself.
 ARROWS: dict[str, set[str]] = {
     "biasaudio": set(),
     "errors": set(),
     "_validation": {"errors"},
-    "_parallel": {"errors", "_validation"},
+    "_npz": set(),
+    "_text": set(),
+    "_sheets": {"errors", "_npz"},
+    "_parallel": {"errors", "_text", "_validation"},
     "datasets": FIRST,
     "store": FIRST | {"datasets"},
     "embed": FIRST | {"datasets", "store"},
@@ -38,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "_audit": FIRST
     | {"datasets", "store", "embed", "moments", "probes", "transforms", "transfer", "results"}
     | {"transfer.published"},
-    "cli": {"errors"},
+    "cli": {"errors", "_text"},
     "__main__": {"cli"},
 }
 # What is imported inside functions only, so that nothing is loaded before it is used.
@@ -49,9 +52,11 @@ INSIDE: dict[str, set[str]] = {
 # Packages that would weigh on somebody who wants a correction only, and who may have them.
 HEAVY = {"pandas", "h5py", "librosa", "matplotlib", "seaborn"}
 PACKAGES: dict[str, set[str]] = {
+    "_text": {"pandas"},
+    "_sheets": {"pandas"},
     "datasets": {"pandas"},
     "store": {"pandas", "h5py"},
-    "embed": {"librosa"},
+    "embed": {"librosa", "pandas"},
     "transfer.published": {"pandas"},
     "_tables": {"pandas"},
     "results": {"pandas"},

@@ -35,10 +35,11 @@ def plain(path, X, keys=None, **options):
 
 
 def summed(path, X):
-    """Write frames as we do: a checksum for each chunk."""
-    return EmbeddingStore(
-        import_arrays(path, X, NAMES, dataset="demo", embedding="e", frame_clip=OWNER)
-    )
+    """Write frames as we do: a checksum for each chunk; a seal would change the size."""
+    import_arrays(path, X, NAMES, dataset="demo", embedding="e", frame_clip=OWNER)
+    with h5py.File(path, "r+"):
+        pass
+    return EmbeddingStore(path)
 
 
 @pytest.fixture(params=[plain, summed], ids=["plain", "summed"])
@@ -269,18 +270,6 @@ def test_nothing_is_kept_while_the_file_is_open_for_writing(tmp_path, X):
         assert not kept(store)
         handle[FEATURES][:30] = 1
         assert (store.table("e").X[0] == 1).all()
-
-
-def test_nothing_is_kept_of_vectors_that_lie_in_another_file(tmp_path, X):
-    store = plain(tmp_path / "s.h5", X)
-    layout = h5py.VirtualLayout(X.shape, "f4")
-    layout[:] = h5py.VirtualSource(store.path, FEATURES, X.shape)
-    with h5py.File(tmp_path / "v.h5", "w") as handle:
-        handle.create_virtual_dataset(FEATURES, layout)
-        handle[KEYS] = np.array(NAMES, "S")[OWNER]
-    virtual = EmbeddingStore(tmp_path / "v.h5")
-    np.testing.assert_allclose(virtual.table("e").X, means(X), rtol=1e-6)
-    assert not kept(virtual)
 
 
 def test_clips_with_nan_are_named_as_without_a_cache(tmp_path, X):

@@ -7,7 +7,7 @@ import pytest
 
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.store import EmbeddingStore, import_arrays
-from biasaudio.store import writer as writer_module
+from biasaudio.store import content as content_module
 
 
 @pytest.fixture(params=["store.h5", "store"])
@@ -56,8 +56,8 @@ def test_frames_are_kept_and_pooled(path, rng):
 
 
 def test_several_datasets_in_one_call(path, rng, monkeypatch):
-    monkeypatch.setattr(writer_module, "CHUNK_VALUES", 8)
-    monkeypatch.setattr(writer_module, "BLOCK_VALUES", 16)
+    monkeypatch.setattr(content_module, "CHUNK_VALUES", 8)
+    monkeypatch.setattr(content_module, "BLOCK_VALUES", 16)
     X = rng.normal(size=(40, 2)).astype(np.float32)
     dataset = np.where(rng.random(40) < 0.5, "one", "two")
     import_arrays(path, X, [f"{i // 2}" for i in range(0, 80, 2)], dataset=dataset, label=dataset)
@@ -168,7 +168,7 @@ def test_file_keeps_the_promises_of_the_format(path):
     import_arrays(path, np.ones((3, 2), dtype=np.int64), **columns(3, label=list("xyz")))
     with h5py.File(EmbeddingStore(path).files[0]) as handle:
         assert handle.attrs["format"] == b"biasaudio-store"
-        assert handle.attrs["format_version"] == 1
+        assert handle.attrs["format_version"] == 2
         arrays = []
         handle.visititems(lambda _, item: arrays.append(item) if hasattr(item, "dtype") else None)
         assert len(arrays) == 9

@@ -274,7 +274,7 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr("biasaudio.transforms._archive.write_npz", full)
     with pytest.raises(DataError, match=r"No space left on device.; nothing was changed"):
         save(before.set_params(alpha=0.5), path)
     assert path.read_bytes() == old

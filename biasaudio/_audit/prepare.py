@@ -19,7 +19,7 @@ from biasaudio._audit.labels import (
     some_reasons,
 )
 from biasaudio._audit.split import choose_split
-from biasaudio._validation import name_some
+from biasaudio._validation import check_choice, name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, EmbeddingTable
 from biasaudio.errors import DataError
 from biasaudio.transfer import Task
@@ -110,6 +110,7 @@ def prepare(
     labels: str | Sequence[str] | None,
     protocol: str,
     seed: int,
+    split: str = "given",
     need_labels: bool = True,
 ) -> Prepared:
     """Choose clips, labels and split of an audit.
@@ -121,7 +122,9 @@ def prepare(
         None means those that all datasets can be compared by.
     protocol : {"default", "wang2023"}
     seed : int
-        For the split, where the datasets do not bring one.
+        For the split, where it is drawn.
+    split : {"given", "drawn"}
+        The datasets' own where they bring one, or drawn for all.
     need_labels : bool
         Whether datasets that have labels, but none in common, are refused.
 
@@ -136,7 +139,9 @@ def prepare(
     DataError
         If there is nothing to compare.
     """
+    check_choice(split, "split", ("given", "drawn"))
     clips = _published(table.clips) if protocol == "wang2023" else table.clips
+    clips = clips.with_columns(split="") if split == "drawn" else clips
     asked = check_labels(labels, clips)
     if asked is not None and len(clips.datasets) < 2:
         clips = clips.with_labels(asked)

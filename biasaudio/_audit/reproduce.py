@@ -16,6 +16,7 @@ import pandas as pd
 from biasaudio._audit.journal import Journal, digests
 from biasaudio._audit.prepare import prepare
 from biasaudio._parallel import check_n_jobs, run_all
+from biasaudio._text import csv_safe
 from biasaudio._validation import as_list, check_choice, name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, load_irmas, load_openmic
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
@@ -71,8 +72,8 @@ class Reproduction:
         """Write ``result_all_<mode>.csv`` and ``table_<mode>.csv``; return the folder."""
         folder = make_folder(folder)
         for mode, rows in self.rows.items():
-            write_text(folder / f"result_all_{mode}.csv", rows.to_csv(index=False))
-            write_text(folder / f"table_{mode}.csv", self.tables[mode].to_csv(index=False))
+            for name, frame in (("result_all", rows), ("table", self.tables[mode])):
+                write_text(folder / f"{name}_{mode}.csv", csv_safe(frame).to_csv(index=False))
         return folder
 
 

@@ -48,6 +48,7 @@ def audit(
     protocol: str = "default",
     modes: str | Sequence[str] = ("global",),
     pool: str = "mean",
+    split: str = "given",
     missing: str = "raise",
     unknown: str = "raise",
     n_permutations: int = 200,
@@ -74,6 +75,8 @@ def audit(
         See `biasaudio.transfer.evaluate`.
     modes : sequence of {"global", "classwise"}
         What each correction is fitted on.
+    split : {"given", "drawn"}
+        The datasets' own, drawn where there is none; or drawn for all.
     pool : {"mean", "max", "std", "mean+std"}
         From frames to clips.
     missing, unknown : {"raise", "drop"}
@@ -127,7 +130,7 @@ def audit(
             progress=progress,
         )
         first = next(iter(tables.values()))
-        prepared = prepare(first, labels=labels, protocol=protocol, seed=random_state)
+        prepared = prepare(first, labels=labels, protocol=protocol, split=split, seed=random_state)
         usable = usable_methods(
             prepared, chosen, asked=methods is not None, modes=options.modes, protocol=protocol
         )
@@ -135,7 +138,7 @@ def audit(
         for name, table in tables.items():
             study.run(name, table)
     about = study.about()
-    about["config"]["pool"] = pool
+    about["config"] |= {"pool": pool, "split": split}
     about |= {"files": fingerprint(source), "warnings": _messages(caught), **extra}
     return AuditResult.from_rows(study.rows, about)
 

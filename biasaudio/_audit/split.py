@@ -64,6 +64,6 @@ def _is_given(split: NDArray[Any], dataset: str) -> bool:
     if other:
         raise DataError(
             f"dataset {dataset!r} has train and test clips and others ({', '.join(other)} clips); "
-            "mark every clip 'train' or 'test', or none to have a split drawn"
+            "mark every clip 'train' or 'test', or none, or have it drawn with split='drawn'"
         )
     return True

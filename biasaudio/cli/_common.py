@@ -7,10 +7,12 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
+from biasaudio._text import printable
 from biasaudio.errors import ParameterError
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "note_warnings",
     "open_store",
     "partial_rule",
+    "progress",
     "read_clips",
+    "say",
     "text_table",
     "whole_number",
 ]
@@ -108,7 +112,14 @@ def command_line(args: argparse.Namespace) -> str:
 def note(args: argparse.Namespace, text: str) -> None:
     """Print a line for the person at the terminal: on stderr, unless quiet."""
     if not args.quiet:
-        print(text, file=sys.stderr)
+        say(text, sys.stderr)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print text; what a name in it could do to the terminal is written out."""
+    encoding = stream.encoding or "utf-8"
+    shown = printable(text, keep="\n").encode(encoding, "backslashreplace")
+    print(shown.decode(encoding), file=stream)
 
 
 def note_warnings(args: argparse.Namespace, texts: Sequence[str]) -> None:
@@ -124,7 +135,7 @@ def emit(args: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
     if args.json:
         print(json.dumps(_strict(document), indent=1, allow_nan=False))
     elif text:
-        print(text)
+        say(text, sys.stdout)
 
 
 def _strict(value: Any) -> Any:
@@ -140,7 +151,10 @@ def _strict(value: Any) -> Any:
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:
     """Return rows with the same keys as a table, columns wide enough for all."""
-    table = [list(map(str, rows[0])), *([str(v) for v in row.values()] for row in rows)]
+    table = [
+        list(map(printable, rows[0])),
+        *([printable(str(v)) for v in row.values()] for row in rows),
+    ]
     widths = [max(map(len, column)) for column in zip(*table)]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in table)
     return "\n".join(lines)
@@ -244,3 +258,14 @@ def partial_rule(args: argparse.Namespace) -> str:
 def expand(names: Sequence[str] | None) -> list[str] | None:
     """Return the names, with None for ``all``."""
     return None if names is None or list(names) == ["all"] else list(names)
+
+
+@contextmanager
+def progress(args: argparse.Namespace, what: str, unit: str, total: int) -> Iterator[Any]:
+    """Show a bar on stderr, if somebody is there to see it."""
+    from tqdm import tqdm
+
+    hide = True if args.quiet else None
+    options: dict[str, Any] = {"unit_scale": True, "leave": False, "disable": hide}
+    with tqdm(total=total, desc=what, unit=unit, **options) as bar:
+        yield bar.update

@@ -43,7 +43,7 @@ def fit_method(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return transform, used | {"columns": {keyword: names[keyword] for keyword in columns}}
 
 
-def _pairs(texts: list[str], option: str, form: str) -> list[tuple[str, str]]:
+def pairs(texts: list[str], option: str, form: str) -> list[tuple[str, str]]:
     pairs = []
     for text in texts:
         name, found, value = text.partition("=")
@@ -54,12 +54,10 @@ def _pairs(texts: list[str], option: str, form: str) -> list[tuple[str, str]]:
 
 
 def _asked(args: argparse.Namespace) -> list[str]:
-    return [
-        name for name, _ in _pairs(args.column, "--column", "KEYWORD=COLUMN, as in genre=style")
-    ]
+    return [name for name, _ in pairs(args.column, "--column", "KEYWORD=COLUMN, as in genre=style")]
 
 
-def _make(method: Any, settings: list[str], seed: int) -> Any:
+def _make(method: Any, texts: list[str], seed: int) -> Any:
     """Return the estimator with the parameters that were set."""
     from biasaudio._validation import did_you_mean, name_some
 
@@ -67,18 +65,26 @@ def _make(method: Any, settings: list[str], seed: int) -> Any:
     known = transform.get_params(deep=False)
     if "random_state" in known:
         transform.set_params(random_state=seed)
-    for name, text in _pairs(settings, "--set", "NAME=VALUE, as in alpha=0.5"):
+    for name, value in settings(texts, "alpha=0.5").items():
         if name not in known:
             raise ParameterError(
                 f"--set {name!r} is no parameter of {method.name}; choose from "
                 f"{name_some(known, 9)}{did_you_mean(name, known)}"
             )
-        try:
-            value = json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
-        except ValueError:
-            value = text
         transform.set_params(**{name: value})
     return transform
+
+
+def settings(texts: list[str], example: str) -> dict[str, Any]:
+    """Return the values of ``--set NAME=VALUE``, numbers and the like as such."""
+    found: dict[str, Any] = {}
+    for name, text in pairs(texts, "--set", f"NAME=VALUE, as in {example}"):
+        try:
+            word = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+            found[name] = json.loads(word)
+        except (ValueError, RecursionError):
+            found[name] = text
+    return found
 
 
 def _column_names(args: argparse.Namespace, method: Any, transform: Any) -> dict[str, list[str]]:
@@ -89,7 +95,7 @@ def _column_names(args: argparse.Namespace, method: Any, transform: Any) -> dict
     names = {name: [NAMES.get(name, name)] for name in wanted} | {"domain": [args.domain]}
     allowed = [name for name in inspect.signature(transform.fit).parameters if name not in "Xy"]
     given: dict[str, list[str]] = {}
-    for keyword, column in _pairs(args.column, "--column", "KEYWORD=COLUMN, as in genre=style"):
+    for keyword, column in pairs(args.column, "--column", "KEYWORD=COLUMN, as in genre=style"):
         if keyword not in allowed:
             raise ParameterError(
                 f"--column {keyword!r} is nothing that {method.name} takes; choose from "

@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pool", default="mean", metavar="HOW", help="mean, max, std or mean+std of the frames"
     )
+    parser.add_argument(
+        "--split",
+        default="given",
+        metavar="HOW",
+        help="given (the datasets' own, if any), or drawn by group for all of them",
+    )
     for name, default, least, text in (
         ("--resamples", 1000, 1, "for intervals"),
         ("--permutations", 200, 0, "for p-values"),
@@ -60,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         protocol=args.protocol,
         modes=args.modes,
         pool=args.pool,
+        split=args.split,
         missing=partial_rule(args),
         unknown=partial_rule(args),
         n_permutations=args.permutations,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from biasaudio._text import printable
 from biasaudio.cli._common import Parser, add_cache_option, add_shared_options, emit, note
 from biasaudio.errors import ParameterError
 
@@ -172,7 +173,8 @@ def _info(args: argparse.Namespace) -> None:
         "sha256": document["sha256"],
     }
     width = max(map(len, lines))
-    text = "\n".join(f"{key.ljust(width)}  {value}" for key, value in lines.items() if value)
+    shown = {key: printable(str(value)) for key, value in lines.items() if value}
+    text = "\n".join(f"{key.ljust(width)}  {value}" for key, value in shown.items())
     emit(args, text, document)
 
 

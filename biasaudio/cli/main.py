@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from biasaudio.cli._common import Parser, add_shared_options, note_warnings
+from biasaudio.cli._common import Parser, add_shared_options, note_warnings, say
 from biasaudio.errors import BiasAudioError, BiasAudioWarning, ParameterError
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "audit", "reproduce", "probe", "correct", "store", "report")
+COMMANDS = ("demo", "extract", "audit", "reproduce", "probe", "correct", "store", "report")
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 # Messages name the way out in Python; a user of the command line needs it in options.
 _IN_SHELL = (
@@ -35,6 +35,8 @@ _IN_SHELL = (
     ("ask for fewer splits", "ask for fewer --splits"),
     ("probe without strata", "give --mix raw"),
     ("leave it out of labels", "leave it out of --labels"),
+    ("split='drawn'", "--split drawn"),
+    ("another name with embedding=...", "another name with --embedding"),
     ("unseen='identity'", "--unseen identity"),
     ("unseen='global'", "--unseen global"),
 )
@@ -125,7 +127,7 @@ def _run(args: Any) -> int:
 def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
     """Report the error in one line, and return its exit code."""
     if debug:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip(), sys.stderr)
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and not isinstance(error, BiasAudioError):
         message = (
@@ -136,5 +138,5 @@ def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
     if as_json:
         print(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
     else:
-        print(f"biasaudio: {message}", file=sys.stderr)
+        say(f"biasaudio: {message}", sys.stderr)
     return USAGE if isinstance(error, ParameterError) else FAILURE

@@ -1,14 +1,19 @@
-"""List a store, import vectors into one, or clear its cache."""
+"""List, check, merge and export stores, and import vectors into one."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from biasaudio.cli._common import Parser, add_shared_options, emit, text_table
+from biasaudio.cli._common import Parser, add_shared_options, emit, note, progress, text_table
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = ["add_arguments", "run"]
+
+_STORE = "an .h5 file, or a folder of them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="action", metavar="ACTION", required=True, parser_class=Parser
     )
     listing = actions.add_parser("ls", help="list datasets and embeddings")
-    listing.add_argument("store", metavar="STORE", help="an .h5 file, or a folder of them")
+    listing.add_argument("store", metavar="STORE", help=_STORE)
     importing = actions.add_parser("import", help="add vectors from a file")
     importing.add_argument("store", metavar="STORE", help="an .h5 file, or a folder; made if new")
     importing.add_argument("files", metavar="FILE", nargs="+", help=".npz, .csv or .parquet")
@@ -31,20 +36,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=COLUMN",
         help="read a clip column from another name, as in group=song_id",
     )
+    verifying = actions.add_parser(
+        "verify",
+        help="check every byte, and name each damaged clip",
+        description="Check every byte, and name each damaged clip.",
+        epilog="Exit codes: 0 no faults, or all taken out by --repair; 1 faults that are left.",
+    )
+    verifying.add_argument("store", metavar="STORE", help=_STORE)
+    verifying.add_argument(
+        "--repair",
+        action="store_true",
+        help="put files with faults into a quarantine folder, and keep the good clips",
+    )
+    compacting = actions.add_parser("compact", help="merge the files that extract has added")
+    compacting.add_argument("store", metavar="STORE", help="a folder")
+    compacting.add_argument("--embedding", metavar="NAME", help="default: all")
+    exporting = actions.add_parser("export", help="write one file in the published layout")
+    exporting.add_argument("store", metavar="STORE", help=_STORE)
+    exporting.add_argument("out", metavar="OUT", help="the .h5 file to be written")
+    exporting.add_argument("--datasets", nargs="+", metavar="NAME", help="default: all")
+    exporting.add_argument("--embeddings", nargs="+", metavar="NAME", help="default: all")
+    exporting.add_argument("--overwrite", action="store_true", help="replace the file")
+    resuming = actions.add_parser("resume", help="name an extraction that was interrupted")
+    resuming.add_argument("store", metavar="STORE", help="a folder")
+    resuming.add_argument(
+        "--yes", action="store_true", help="run it: only for a store that is your own"
+    )
     clearing = actions.add_parser("clear-cache", help="remove pooled vectors kept beside it")
-    clearing.add_argument("store", metavar="STORE", help="an .h5 file, or a folder of them")
-    for action in (listing, importing, clearing):
+    clearing.add_argument("store", metavar="STORE", help=_STORE)
+    for action in (listing, importing, verifying, compacting, exporting, resuming, clearing):
         add_shared_options(action, again=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the action."""
-    if args.action == "clear-cache":
-        return _clear_cache(args)
+    from biasaudio.cli._unfinished import resume
+    from biasaudio.cli._verifying import verify
+
+    others = {
+        "clear-cache": _clear_cache,
+        "verify": verify,
+        "resume": resume,
+        "compact": _compact,
+        "export": _export,
+    }
+    if args.action in others:
+        return others[args.action](args)
     if args.action == "import":
         _import(args)
     rows = _rows(args.store)
-    emit(args, text_table(rows), {"store": args.store, "embeddings": rows})
+    is_whole = all(row["files"] == 1 for row in rows)
+    shown = [{k: v for k, v in row.items() if k != "files" or not is_whole} for row in rows]
+    emit(args, text_table(shown), {"store": args.store, "embeddings": rows})
+    return 0
+
+
+def _compact(args: argparse.Namespace) -> int:
+    from biasaudio.store.merge import compact_store
+
+    with _merging(args) as advance:
+        written = compact_store(args.store, embedding=args.embedding, advance=advance)
+    return _list_written(args, written)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from biasaudio.store.merge import export_store
+
+    options = {"datasets": args.datasets, "embeddings": args.embeddings}
+    with _merging(args) as advance:
+        out = export_store(
+            args.store, args.out, **options, overwrite=args.overwrite, advance=advance
+        )
+    return _list_written(args, [out])
+
+
+@contextmanager
+def _merging(args: argparse.Namespace) -> Iterator[Callable[[int], object]]:
+    total = sum(row["frames"] for row in _rows(args.store))
+    with progress(args, "merging", " frames", total) as advance:
+        yield advance
+
+
+def _list_written(args: argparse.Namespace, files: list[Path]) -> int:
+    rows = [{"path": str(file), "bytes": file.stat().st_size} for file in files]
+    lines = [f"{row['path']}  {row['bytes']:,} bytes" for row in rows]
+    if not rows:
+        note(args, f"{args.store}: each embedding is in one file already; nothing to merge")
+    emit(args, "\n".join(lines), {"store": args.store, "written": rows})
     return 0
 
 
@@ -87,8 +165,9 @@ def _import(args: argparse.Namespace) -> None:
 
 def _rows(path: str) -> list[dict[str, Any]]:
     from biasaudio.store import EmbeddingStore
+    from biasaudio.store.index import index_now
 
-    store = EmbeddingStore(path)
+    store, index = EmbeddingStore(path), index_now(Path(path))
     rows = []
     for dataset in store.datasets():
         clips = store.clips(dataset)
@@ -102,6 +181,7 @@ def _rows(path: str) -> list[dict[str, Any]]:
                     "dims": width,
                     "clips": "" if clips is None else len(clips),
                     "labels": "" if clips is None else len(clips.label_names),
+                    "files": len(index[dataset, embedding]),
                 }
             )
     return rows

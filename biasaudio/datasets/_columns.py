@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 NEAR_EMPTY = 10
+# In a store all names of a column take as much room as the longest.
+LONGEST_TEXT = 1024
 
 
 def text_column(values: Any, name: str, n: int, *, required: bool = False) -> NDArray[np.object_]:
@@ -42,8 +44,8 @@ def text_column(values: Any, name: str, n: int, *, required: bool = False) -> ND
     Raises
     ------
     DataError
-        If the length differs, bytes are not UTF-8, a value is a fraction, or a
-        required value is missing.
+        If the length differs, bytes are not UTF-8, a value is a fraction, a
+        text is too long, or a required value is missing.
     """
     scalar = values is None or isinstance(values, (str, bytes, int, float, np.generic))
     array = np.full(n, values, dtype=object) if scalar else np.asarray(values)
@@ -62,6 +64,12 @@ def text_column(values: Any, name: str, n: int, *, required: bool = False) -> ND
             "" if is_blank else _text(value, name)
             for value, is_blank in zip(array.tolist(), blank.tolist(), strict=True)
         ]
+    longest = max(map(len, texts.tolist()), default=0)
+    if longest > LONGEST_TEXT:
+        raise DataError(
+            f"{name} has a text of {longest} characters; at most {LONGEST_TEXT} are kept of each "
+            "clip, so shorten it"
+        )
     if required and (texts == "").any():
         rows = np.flatnonzero(texts == "")
         raise DataError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickletools
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biasaudio._npz import Npz, open_npz
+from biasaudio._sheets import check_csv
 from biasaudio._validation import name_some
+from biasaudio.datasets._limits import read_text
 from biasaudio.errors import DataError
 
 __all__ = ["object_text", "one_line", "read_csv", "read_npz", "read_splits"]
@@ -55,7 +57,7 @@ def one_line(error: BaseException) -> str:
 def read_csv(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a csv file as text columns, blanks as ``""``; or some columns."""
     try:
-        header = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+        header = check_csv(path)
         absent = [name for name in columns or () if name not in header]
         if absent:
             raise DataError(
@@ -88,8 +90,8 @@ def read_splits(files: Mapping[str, Path]) -> dict[str, str]:
     listed: dict[str, str] = {}
     for split, path in files.items():
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (UnicodeDecodeError, OSError) as error:
+            lines = read_text(path).splitlines()
+        except (ValueError, OSError) as error:
             raise DataError(
                 f"{str(path)!r} cannot be read ({one_line(error)}); give a file of one key a line"
             ) from error
@@ -108,21 +110,16 @@ def read_splits(files: Mapping[str, Path]) -> dict[str, str]:
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return some arrays of an npz file; object arrays must hold only text."""
     try:
-        # np.load would try to unpickle a file that is no archive.
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as file:
-            absent = [name for name in names if name not in file.files]
+        with open_npz(path) as archive:
+            absent = [name for name in names if name not in archive.names]
             if absent:
                 raise DataError(
                     f"{path.name} has no array {name_some(absent)}; it has "
-                    f"{name_some(file.files, limit=10) or 'none'}; "
+                    f"{name_some(archive.names, limit=10) or 'none'}; "
                     "give the file as it was published"
                 )
-            with zipfile.ZipFile(path) as archive:
-                text = {name: _object_member(archive, name) for name in names}
-            return {name: file[name] if (array := text[name]) is None else array for name in names}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            return {name: _array(archive, name) for name in names}
+    except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -131,19 +128,13 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _object_member(archive: zipfile.ZipFile, name: str) -> NDArray[np.object_] | None:
-    """Return a member that is an object array, or None if it is another."""
-    with archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        if not dtype.hasobject:
-            return None
-        if len(shape) != 1:
-            raise DataError(f"array {name!r} has shape {shape}; a 1-d array of text is allowed")
-        return object_text(file.read(), name, shape[0])
+def _array(archive: Npz, name: str) -> NDArray[Any]:
+    header = archive.header(name)
+    if not header.dtype.hasobject:
+        return archive.read(name)
+    if len(header.shape) != 1:
+        raise DataError(f"array {name!r} has shape {header.shape}; a 1-d array of text is allowed")
+    return object_text(archive.read_objects(name), name, header.shape[0])
 
 
 def object_text(stream: bytes, name: str, n: int) -> NDArray[np.object_]:
@@ -171,7 +162,7 @@ def object_text(stream: bytes, name: str, n: int) -> NDArray[np.object_]:
         If the stream has anything in it but an array of n strings.
     """
     try:
-        texts = _walk(stream)
+        texts = _walk(stream, n)
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(
             f"the object array {name!r} holds something other than plain text "
@@ -185,13 +176,16 @@ def object_text(stream: bytes, name: str, n: int) -> NDArray[np.object_]:
     return array
 
 
-def _walk(stream: bytes) -> list[str]:
+def _walk(stream: bytes, n: int) -> list[str]:
     texts: list[str] = []
     memo: dict[int, str | None] = {}
     recent: list[str] = []
     place, last = "before", None
-    for opcode, operand, _ in pickletools.genops(stream):
+    for i, (opcode, operand, _) in enumerate(pickletools.genops(stream)):
         code, argument = opcode.name, cast(Any, operand)
+        # A string is one opcode, its place in the memo another, and so is a batch of them.
+        if i > 4 * n + 1000:
+            raise ValueError(f"more than {i} opcodes for {n} strings")
         # A frame only says how far to read ahead, and may begin anywhere.
         if code == "FRAME":
             continue
@@ -228,4 +222,7 @@ def _walk(stream: bytes) -> list[str]:
 
 
 def _decoded(argument: Any) -> str:
-    return argument.decode("utf-8") if isinstance(argument, bytes) else str(argument)
+    text = argument.decode("utf-8") if isinstance(argument, bytes) else str(argument)
+    # Half a pair of surrogates could not be written to any file.
+    text.encode("utf-8")
+    return text

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from biasaudio._validation import check_choice, name_some
 from biasaudio.datasets._clips import ClipTable
 from biasaudio.datasets._columns import text_column
-from biasaudio.datasets._files import read_splits
+from biasaudio.datasets._files import one_line, read_splits
+from biasaudio.datasets._limits import read_text, walk_files
 from biasaudio.datasets.vocabulary import IRMAS_GENRES, IRMAS_INSTRUMENTS
 from biasaudio.errors import DataError, ParameterError
 
-__all__ = ["CITATION", "LICENSE", "load_irmas"]
+__all__ = ["CITATION", "LICENSE", "irmas_audio", "load_irmas"]
 
 CITATION = """@inproceedings{bosch2012comparison,
   title     = {A comparison of sound segregation techniques for predominant
@@ -125,22 +126,33 @@ def _find(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the wav files of the training part and all files of the other."""
     training: list[Path] = []
     testing: list[Path] = []
-    for root, _, names in os.walk(folder.absolute(), followlinks=True):
-        here = Path(root)
+    for path in walk_files(folder.absolute()):
         # The nearest folder that names a part decides.
-        marks = [each for each in here.parts if "TrainingData" in each or "TestingData" in each]
+        parts = path.parent.parts
+        marks = [each for each in parts if "TrainingData" in each or "TestingData" in each]
         is_testing = bool(marks) and "TestingData" in marks[-1]
-        if not marks and here.name not in IRMAS_INSTRUMENTS:
+        if not marks and path.parent.name not in IRMAS_INSTRUMENTS:
             continue
-        for name in sorted(names):
-            suffix = name[-4:].lower()
-            if name.startswith("."):
-                continue
-            if is_testing and suffix in (".wav", ".txt"):
-                testing.append(here / name)
-            elif not is_testing and suffix == ".wav":
-                training.append(here / name)
-    return sorted(training), sorted(testing)
+        suffix = path.suffix.lower()
+        if is_testing and suffix in (".wav", ".txt"):
+            testing.append(path)
+        elif not is_testing and suffix == ".wav":
+            training.append(path)
+    return training, testing
+
+
+def irmas_audio(folder: Path) -> tuple[ClipTable, list[Path]]:
+    """Return the clips of both parts that have a wav file, and these files, in one order."""
+    training, testing = _find(folder)
+    waves = [path for path in testing if path.suffix.lower() == ".wav"]
+    if not training and not waves:
+        raise DataError(
+            f"{str(folder)!r} looks like IRMAS and has no .wav file; give the audio as it was "
+            "published, or a manifest of these files"
+        )
+    tables = [_training_folder(folder, training, None)] if training else []
+    tables += [_testing(testing)] if waves else []
+    return ClipTable.concat(tables), [*training, *waves]
 
 
 def _training_folder(
@@ -244,7 +256,7 @@ def _testing(files: list[Path]) -> ClipTable:
         )
     labels = np.zeros((len(clips), len(LABELS)), dtype=bool)
     for i, clip in enumerate(clips):
-        codes = texts[clip].read_text(encoding="utf-8", errors="replace").split()
+        codes = _codes(texts[clip])
         unknown = [code for code in codes if code not in IRMAS_INSTRUMENTS]
         if unknown:
             raise DataError(
@@ -262,3 +274,12 @@ def _testing(files: list[Path]) -> ClipTable:
         labels=pd.DataFrame(labels, columns=list(LABELS)),
         mask=pd.DataFrame(answered, columns=list(LABELS)),
     )
+
+
+def _codes(path: Path) -> list[str]:
+    try:
+        return read_text(path).split()
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{str(path)!r} cannot be read ({one_line(error)}); get the file again"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biasaudio._sheets import read_parquet
 from biasaudio._validation import did_you_mean, name_some
 from biasaudio.datasets._clips import COLUMNS, ClipTable
 from biasaudio.datasets._files import one_line, read_csv
 from biasaudio.errors import DataError, ParameterError
 
-__all__ = ["load_manifest"]
+__all__ = ["clip_table", "load_manifest", "read_rows"]
 
 KNOWN = ("clip_id", *COLUMNS)
+# One a clip and label; as bool tables these take half a gigabyte.
+MAX_ANSWERS = 2**27
 _ANSWERS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "": np.nan}
 
 
@@ -63,21 +67,19 @@ def load_manifest(
     >>> clips.mask["flute"].tolist()
     [False, True]
     """
-    frame, name = _read(source)
-    frame.columns = pd.Index([str(column) for column in frame.columns])
+    frame, name = read_rows(source)
+    return clip_table(frame, name, dataset=dataset, label=label)
+
+
+def clip_table(
+    frame: pd.DataFrame, name: str, *, dataset: str | None = None, label: str | None = None
+) -> ClipTable:
+    """Return the clips of the rows of a manifest, which messages call ``name``."""
     columns = list(frame.columns)
     if "clip_id" not in columns:
         raise DataError(
             f"{name} has no column 'clip_id'; it has {name_some(columns, limit=10) or 'none'}; "
             "name the column with the keys of the vectors clip_id"
-        )
-    twice = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
-    if twice:
-        raise DataError(f"{name} has the column {name_some(twice)} more than once; keep one")
-    if any(column.startswith("Unnamed: ") for column in columns):
-        raise DataError(
-            f"{name} has a column without a name; name or remove it "
-            "(DataFrame.to_csv writes one unless index=False)"
         )
     if frame.empty:
         raise DataError(f"{name} has no rows; give at least one clip")
@@ -92,6 +94,12 @@ def load_manifest(
             f"{name} has the label column {one_label!r} and 0/1 columns ({name_some(others)}); "
             "keep one of the two forms"
         )
+    n_labels = frame[one_label].nunique() if one_label else 0
+    if len(frame) * n_labels > MAX_ANSWERS:
+        raise DataError(
+            f"{name} has {n_labels} different labels for {len(frame)} clips, at most "
+            f"{MAX_ANSWERS} answers are kept; give the column that holds the class, not a name"
+        )
     given = [column for column in COLUMNS if column in columns]
     known: dict[str, Any] = {column: frame[column].to_numpy() for column in given}
     return ClipTable.from_columns(
@@ -101,6 +109,22 @@ def load_manifest(
         label=frame[one_label].to_numpy() if one_label else None,
         labels=None if one_label else labels,
     )
+
+
+def read_rows(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of a manifest with a name in each column, and what to call it."""
+    frame, name = _read(source)
+    frame.columns = pd.Index([str(column) for column in frame.columns])
+    counts = Counter(frame.columns)
+    if len(counts) < len(frame.columns):
+        twice = [column for column, count in counts.items() if count > 1]
+        raise DataError(f"{name} has the column {name_some(twice)} more than once; keep one")
+    if any(column.startswith("Unnamed: ") for column in counts):
+        raise DataError(
+            f"{name} has a column without a name; name or remove it "
+            "(DataFrame.to_csv writes one unless index=False)"
+        )
+    return frame, name
 
 
 def _read(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -121,13 +145,15 @@ def _read(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
             f"{path.name!r} ends in {path.suffix!r}; give a .csv or .parquet file, or a DataFrame"
         )
     try:
-        return _with_ids(pd.read_parquet(path)), path.name
+        return _with_ids(read_parquet(path)), path.name
     except ImportError as error:
         raise ParameterError(
             f"{path.name!r} needs pyarrow, which cannot be imported here; "
             "run: python -m pip install pyarrow, or give a csv file"
         ) from error
-    except (ValueError, OSError) as error:
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"{str(path)!r} is not a parquet file that can be read ({one_line(error)}); "
             "write it again with DataFrame.to_parquet"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from biasaudio._validation import check_choice, did_you_mean, name_some
 from biasaudio.datasets._clips import ClipTable
 from biasaudio.datasets._columns import text_column
 from biasaudio.datasets._files import one_line, read_csv, read_npz, read_splits
+from biasaudio.datasets._limits import read_text
 from biasaudio.datasets.vocabulary import OPENMIC_INSTRUMENTS, openmic_genre
 from biasaudio.errors import DataError
 
-__all__ = ["CITATION", "LICENSE", "load_openmic"]
+__all__ = ["CITATION", "LICENSE", "METADATA", "load_openmic", "openmic_audio"]
 
 CITATION = """@inproceedings{humphrey2018openmic,
   title     = {{OpenMIC-2018}: An open data-set for multiple instrument
@@ -44,6 +46,10 @@ METADATA = "openmic-2018-metadata.csv"
 CLASSES = "class-map.json"
 PARTITIONS = {"train": "partitions/split01_train.csv", "test": "partitions/split01_test.csv"}
 POSITIVE = 0.5
+# A list of genres has a few hundred characters; a tree of a million nodes would be slow to parse.
+MAX_GENRES = 10_000
+# Answers: the published set has 20,000 clips times 20 labels.
+MAX_CELLS = 2**25
 
 
 def load_openmic(folder: str | os.PathLike[str], *, group: str = "track") -> ClipTable:
@@ -117,12 +123,34 @@ def load_openmic(folder: str | os.PathLike[str], *, group: str = "track") -> Cli
     )
 
 
+def openmic_audio(folder: Path, audio: Iterable[Path]) -> tuple[ClipTable, list[Path]]:
+    """Return the clips whose file is among ``audio``, and these files, in one order."""
+    clips = load_openmic(folder)
+    here = set(audio)
+    paths = [folder / "audio" / key[:3] / f"{key}.ogg" for key in clips.clip_id]
+    found = np.array([path in here for path in paths], dtype=bool)
+    absent = pd.DataFrame(
+        {"clip_id": clips.clip_id[~found], "dataset": DATASET, "reason": "no audio file"}
+    )
+    if not found.any():
+        raise DataError(
+            f"none of the {len(clips)} clips has its file below {str(folder / 'audio')!r}, such as "
+            f"{paths[0].name if paths else 'audio/000/000046_3840.ogg'}; get the audio again"
+        )
+    kept = clips.select(found)
+    dropped = pd.concat([kept.dropped, absent], ignore_index=True)
+    return (
+        ClipTable(kept.frame, kept.labels, kept.mask, dropped),
+        [path for path in paths if path in here],
+    )
+
+
 def _class_names(path: Path) -> list[str]:
     if not path.is_file():
         return list(OPENMIC_INSTRUMENTS)
     try:
-        column = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        column = json.loads(read_text(path))
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(
             f"{path.name} is not JSON ({one_line(error)}); get the file again"
         ) from error
@@ -183,6 +211,11 @@ def _from_csv(
             f"{name_some(rows['sample_key'][repeated].unique())}; keep one row each"
         )
     keys = np.array(sorted({*rows["sample_key"], *listed}), dtype=object)
+    if len(keys) * len(names) > MAX_CELLS:
+        raise DataError(
+            f"{path.name} and {CLASSES} say {len(keys)} clips times {len(names)} labels; at most "
+            f"{MAX_CELLS} answers are read, so get both files again"
+        )
     row = pd.Index(keys, dtype=object).get_indexer(pd.Index(rows["sample_key"], dtype=object))
     relevance = np.zeros((len(keys), len(names)))
     mask = np.zeros(relevance.shape, dtype=bool)
@@ -225,6 +258,8 @@ def _genre(text: str, name: str, key: str) -> str:
     if text.strip() in ("", "nan", "None"):
         return ""
     try:
+        if len(text) > MAX_GENRES:
+            raise ValueError("too long")
         return openmic_genre(entry["genre_title"] for entry in ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise DataError(

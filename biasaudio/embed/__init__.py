@@ -1,7 +1,20 @@
 """Audio in, vectors out: models and the run that fills a store."""
 
+from biasaudio.embed.audio import read_audio
 from biasaudio.embed.base import AudioModel, Frames
+from biasaudio.embed.extract import ExtractResult, extract
 from biasaudio.embed.melstats import LibrosaFeatures
+from biasaudio.embed.models import MODELS, load_model
 from biasaudio.embed.run import embed_clips
 
-__all__ = ["AudioModel", "Frames", "LibrosaFeatures", "embed_clips"]
+__all__ = [
+    "MODELS",
+    "AudioModel",
+    "ExtractResult",
+    "Frames",
+    "LibrosaFeatures",
+    "embed_clips",
+    "extract",
+    "load_model",
+    "read_audio",
+]

@@ -1,11 +1,12 @@
 """What an embedding model is: audio in, one vector a stretch of time out.
 
 The shape follows the HEAR benchmark (Turian et al. 2022): a model has a sample
-rate and an embedding size, and turns a waveform into vectors with timestamps.
+rate and a width, and turns a waveform into vectors with timestamps.
 """
 
 from __future__ import annotations
 
+import pickle
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from biasaudio.errors import DataError
 
-__all__ = ["AudioModel", "Frames", "check_waveform"]
+__all__ = ["FOREIGN_ERRORS", "AudioModel", "Frames", "Identity", "check_waveform"]
+
+Identity = dict[str, str | int | float | bool | None]
+
+# What the code of others raises for weights and for audio that it cannot take.
+FOREIGN_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 
 class Frames(NamedTuple):
@@ -33,7 +51,10 @@ class Frames(NamedTuple):
 
 @runtime_checkable
 class AudioModel(Protocol):
-    """What `embed_clips` needs of a model.
+    """What a model needs for a store to be filled with its vectors.
+
+    It can be pickled, and what belongs to a process (an interpreter, a network)
+    is made again in the one that uses it.
 
     Attributes
     ----------
@@ -41,8 +62,14 @@ class AudioModel(Protocol):
         What the embedding is called in a store.
     sample_rate : int
         Samples a second of the waveforms that it takes.
-    embedding_size : int
+    dims : int
         Width of its vectors.
+    hop : int or None
+        Samples from one frame to the next; None if that is not regular.
+    identity : dict
+        What decides the numbers: the kind of model, the SHA-256 of its
+        weights, the sample rate, the options.  Names and numbers only, so that
+        it can be written as JSON; no paths and no times.
     """
 
     @property
@@ -54,15 +81,23 @@ class AudioModel(Protocol):
         """Return the samples a second that it takes."""
 
     @property
-    def embedding_size(self) -> int:
+    def dims(self) -> int:
         """Return the width of its vectors."""
 
-    def embed(self, waveform: ArrayLike) -> Frames:
+    @property
+    def hop(self) -> int | None:
+        """Return the samples from one frame to the next, if regular."""
+
+    @property
+    def identity(self) -> Identity:
+        """Return what decides the numbers."""
+
+    def embed(self, audio: ArrayLike) -> Frames:
         """Return the vectors of one mono waveform.
 
         Parameters
         ----------
-        waveform : array_like [shape=(n_samples,)]
+        audio : array_like [shape=(n_samples,)]
             Floats, full scale is 1, at `sample_rate`.
 
         Returns

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from biasaudio._text import printable
 from biasaudio._validation import name_some
 from biasaudio.errors import DataError
 
@@ -89,14 +90,13 @@ class Sight:
 
 
 def clean(value: Any) -> Any:
-    """Replace unprintable characters in text, also inside lists and dicts.
+    """Write out control characters in text, also inside lists and dicts.
 
     Names come from files of the user; control characters are not allowed in
     SVG and can drive a terminal.
     """
     if isinstance(value, str):
-        spaced = (" " if c.isspace() else c for c in value)
-        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in spaced)
+        return printable("".join(" " if c.isspace() else c for c in value))
     if isinstance(value, Mapping):
         return {clean(key): clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

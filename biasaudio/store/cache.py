@@ -20,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasaudio.errors import StoreError
+from biasaudio.store.chunks import Rows
 from biasaudio.store.frames import Frames
+from biasaudio.store.heap import read_places
+from biasaudio.store.opening import guard_read
 from biasaudio.store.schema import PARTIAL, SUFFIXES
 
 __all__ = ["Pooled", "clear_cache", "data_fingerprint", "load_pooled", "save_pooled"]
@@ -74,9 +77,10 @@ def data_fingerprint(frames: Frames) -> str | None:
     for array in (frames.features, frames.keys):
         if array.file.id != frames.features.file.id or array.is_virtual or array.external:
             return None
-        seen = _block_checksums(array, frames.descriptor)
-        if seen is None:
-            seen = _stamp(frames.descriptor) + _sampled_bytes(array)
+        with guard_read(frames.path, str(array.name)):
+            seen = _block_checksums(array, frames.descriptor)
+            if seen is None:
+                seen = _stamp(frames.descriptor) + _sampled_bytes(array, frames.path)
         digest.update(f"{array.shape} {array.dtype} {len(seen)} ".encode() + seen)
     return digest.hexdigest()
 
@@ -106,12 +110,18 @@ def _stamp(descriptor: int) -> bytes:
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} ".encode()
 
 
-def _sampled_bytes(array: h5py.Dataset) -> bytes:
-    n = len(array)
+def _sampled_bytes(array: h5py.Dataset, path: Path) -> bytes:
+    if array.dtype == object:
+        return read_places(array, path).tobytes()
+    n, rows = len(array), Rows(array)
     is_small = array.size * array.dtype.itemsize <= SMALL_BYTES
-    step = 1 if is_small else -(-n // SAMPLED_ROWS)
-    rows = array[::step]
-    return rows.tobytes() if rows.dtype != object else repr(rows.tolist()).encode()
+    step, length = (n, n) if is_small else (-(-n // SAMPLED_ROWS), 1)
+    out = np.empty((length, *array.shape[1:]), array.dtype)
+    found = []
+    for start in range(0, n, step):
+        rows.read(start, out)
+        found.append(out.tobytes())
+    return b"".join(found)
 
 
 def _path(frames: Frames, pool: str) -> Path:
@@ -143,23 +153,30 @@ def load_pooled(frames: Frames, pool: str) -> Pooled | None:
     Pooled or None
         None also where the file is damaged or cannot be read.
     """
+    path = _path(frames, pool)
     try:
-        data = _path(frames, pool).read_bytes()
+        data = path.read_bytes() if path.is_file() else b""
     except OSError:
         return None
     content = memoryview(data)[DIGEST_BYTES:]
     if _checksum(content) != data[:DIGEST_BYTES]:
         return None
-    end = data.index(b"\n", DIGEST_BYTES) + 1
-    held = json.loads(data[DIGEST_BYTES:end])
     fingerprint = data_fingerprint(frames)
-    about = None if fingerprint is None else _about(frames, pool, fingerprint)
-    if about is None or held.pop("about") != about:
+    if fingerprint is None:
         return None
-    names = np.array(held["names"], dtype=object)
-    is_bad = np.zeros(len(names), dtype=bool)
-    is_bad[held["bad"]] = True
-    X = np.frombuffer(data, dtype="<f4", offset=end).reshape(len(names), -1)
+    # A stranger may have made this file too, with a checksum that fits.
+    try:
+        end = data.index(b"\n", DIGEST_BYTES) + 1
+        held = json.loads(data[DIGEST_BYTES:end])
+        if held.pop("about") != _about(frames, pool, fingerprint):
+            return None
+        names = np.array([str(name) for name in held["names"]], dtype=object)
+        is_bad = np.zeros(len(names), dtype=bool)
+        is_bad[held["bad"]] = True
+        width = frames.shape[1] * (2 if pool == "mean+std" else 1)
+        X = np.frombuffer(data, dtype="<f4", offset=end).reshape(len(names), width)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return None
     return Pooled(names, X, is_bad)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biasaudio._text import printable
 from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import DataError, StoreError
-from biasaudio.store.schema import CLIPS, guard_read, open_store_file
+from biasaudio.store.guard import MAX_NAME_BYTES, decode_texts, read_array
+from biasaudio.store.index import Index
+from biasaudio.store.opening import child, guard_read, open_store_file
+from biasaudio.store.schema import CLIPS
 
-__all__ = ["encode", "merge_clips", "read_clips", "stored_clips", "write_clips"]
+__all__ = ["clips_from", "encode", "merge_clips", "read_clips", "stored_clips", "write_clips"]
 
 TEXTS = ("clip_id", "split", "genre", "group")
+LABELS = ("label_names", "labels", "mask")
 
 
 def encode(texts: NDArray[Any]) -> NDArray[np.bytes_]:
@@ -33,11 +39,15 @@ def encode(texts: NDArray[Any]) -> NDArray[np.bytes_]:
     Raises
     ------
     DataError
-        If a string holds a NUL, which fixed-length bytes cannot end with.
+        If a string is longer than 4,096 bytes, or holds control characters.
     """
     for text in texts:
-        if "\0" in text:
-            raise DataError(f"the name {text!r} holds a NUL character; remove it")
+        if printable(text) != text or len(text.encode()) > MAX_NAME_BYTES:
+            raise DataError(
+                f"the name {text[:200]!r} has {len(text):,} characters; at most "
+                f"{MAX_NAME_BYTES:,} bytes are kept, without NUL and other control characters, so "
+                "shorten it or remove these"
+            )
     return np.char.encode(texts.astype(str), "utf-8")
 
 
@@ -53,7 +63,8 @@ def write_clips(handle: h5py.File, dataset: str, clips: ClipTable) -> None:
         Clips of this dataset only.
     """
     group = handle.require_group(dataset)
-    if CLIPS in group:
+    # Not "in", which would follow a link that a stranger has put there.
+    if group.get(CLIPS, getlink=True) is not None:
         del group[CLIPS]
     group = group.create_group(CLIPS)
     for name in TEXTS:
@@ -88,23 +99,59 @@ def read_clips(handle: h5py.File, path: Path, dataset: str) -> ClipTable | None:
     """
     where = f"the clip table of dataset {dataset!r}"
     with guard_read(path, where):
-        group = handle.get(f"{dataset}/{CLIPS}")
+        above = child(handle, dataset, path)
+        group = None if above is None else child(above, CLIPS, path)
         if group is None:
             return None
-        parts = {name: group[name][()] for name in group}
+        parts = {
+            name: read_array(array, path)
+            for name in (*TEXTS, *LABELS)
+            if (array := child(group, name, path)) is not None
+        }
+    return clips_from(parts, path, dataset)
+
+
+def clips_from(parts: Mapping[str, NDArray[Any]], path: Path, dataset: str) -> ClipTable:
+    """Return the clip table of these arrays.
+
+    Parameters
+    ----------
+    parts : mapping
+        From the name of each array in the clip table.
+    path : Path
+        Of the file, for the message.
+    dataset : str
+
+    Returns
+    -------
+    ClipTable
+
+    Raises
+    ------
+    StoreError
+        If the table is incomplete, or its columns do not fit each other.
+    """
+    where = f"the clip table of dataset {dataset!r}"
     missing = [name for name in TEXTS if name not in parts]
     if missing:
         raise StoreError(f"{path}: {where} has no {missing[0]!r}; import the dataset again")
-    labels = mask = None
+    lost = [name for name in LABELS if name not in parts]
+    if 0 < len(lost) < len(LABELS):
+        raise StoreError(
+            f"{path}: {where} is damaged, as it has no {lost[0]!r}; import the dataset again"
+        )
+    labels, mask, above = None, None, f"/{dataset}/{CLIPS}"
     try:
         if "label_names" in parts:
-            names = [name.decode("utf-8") for name in parts["label_names"].tolist()]
+            names = decode_texts(parts["label_names"], path, f"{above}/label_names")
             labels, mask = (
                 pd.DataFrame(parts[name].astype(bool), columns=names) for name in ("labels", "mask")
             )
-        texts = {name: parts[name] for name in TEXTS}
+        texts: dict[str, Any] = {
+            name: decode_texts(parts[name], path, f"{above}/{name}") for name in TEXTS
+        }
         return ClipTable.from_columns(dataset=dataset, labels=labels, mask=mask, **texts)
-    except (DataError, ValueError, KeyError, AttributeError) as error:
+    except (DataError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise StoreError(
             f"{path}: {where} is damaged ({error}); import the dataset again"
         ) from error
@@ -167,13 +214,13 @@ def _known_texts(clips: ClipTable) -> pd.DataFrame:
     return clips.frame.assign(group=np.where(clips.group == clips.clip_id, "", clips.group))
 
 
-def stored_clips(index: dict[tuple[str, str], Path], dataset: str) -> ClipTable | None:
+def stored_clips(index: Index, dataset: str) -> ClipTable | None:
     """Return the clip table of a dataset, merged over the files of a store.
 
     Parameters
     ----------
     index : dict
-        From (dataset, embedding) to the file.
+        From (dataset, embedding) to the files.
     dataset : str
 
     Returns
@@ -188,11 +235,20 @@ def stored_clips(index: dict[tuple[str, str], Path], dataset: str) -> ClipTable 
     DataError
         If two files contradict each other.
     """
-    merged: ClipTable | None = None
-    for file in dict.fromkeys(file for (name, _), file in index.items() if name == dataset):
+    files = [file for (name, _), found in index.items() if name == dataset for file in found]
+    tables = []
+    for file in dict.fromkeys(files):
         with open_store_file(file) as handle:
             table = read_clips(handle, file, dataset)
-        if merged is not None and table is not None:
-            table = merge_clips(merged, table, replace=False, where=f"the files before {file}")
-        merged = merged if table is None else table
+        if table is not None:
+            tables.append((file, table))
+    if not tables:
+        return None
+    ids = np.concatenate([table.clip_id for _, table in tables])
+    # Parts of one embedding have clips of their own, which need no comparison.
+    if len(pd.unique(ids)) == len(ids):
+        return ClipTable.concat([table for _, table in tables])
+    merged = tables[0][1]
+    for file, table in tables[1:]:
+        merged = merge_clips(merged, table, replace=False, where=f"the files before {file}")
     return merged

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biasaudio._npz import Npz, open_npz
+from biasaudio._sheets import check_csv, check_texts, read_parquet
 from biasaudio._validation import check_choice, did_you_mean, name_some
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.store.writer import import_arrays
 
-__all__ = ["import_file"]
+__all__ = ["import_file", "is_flag", "is_number", "member", "opened", "read_sheet"]
 
 FIELDS = ("clip", "dataset", "label", "group", "genre", "split")
 SUFFIXES = (".npz", ".csv", ".parquet")
+# Longer numbers are no numbers of a feature.
+NUMBERED = r"f[0-9]{1,9}"
 BLANKS = ["", "NA", "NaN", "nan", "null"]
 
 
@@ -122,26 +125,20 @@ def _named(source: Path, there: list[str], names: Mapping[str, str]) -> dict[str
 
 
 def _read_npz(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    if not zipfile.is_zipfile(source):
-        raise DataError(f"{source} is not an npz file, or is cut off; save it with numpy.savez")
-    try:
-        opened = np.load(source, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{source} is damaged ({error}); save it again") from error
-    with opened as archive:
-        there = list(archive.files)
+    with opened(source) as archive:
+        there = archive.names
         found = _named(source, there, names)
-        arrays = {field: _member(archive, name, source) for field, name in found.items()}
+        arrays = {field: member(archive, name, source) for field, name in found.items()}
         has_frames = [name in there for name in ("frames", "frame_clip")]
         if all(has_frames):
-            arrays["X"] = _member(archive, "frames", source)
-            arrays["frame_clip"] = _member(archive, "frame_clip", source)
+            arrays["X"] = member(archive, "frames", source)
+            arrays["frame_clip"] = member(archive, "frame_clip", source)
         elif any(has_frames):
             raise DataError(
                 f"{source} has only one of 'frames' and 'frame_clip'; give both, or none and 'X'"
             )
         elif "X" in there:
-            arrays["X"] = _member(archive, "X", source)
+            arrays["X"] = member(archive, "X", source)
         else:
             raise DataError(
                 f"{source} has no 'X', only {name_some(there, 10)}; add the vectors as 'X' (n, d)"
@@ -149,19 +146,32 @@ def _read_npz(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
     return arrays
 
 
-def _member(archive: Any, name: str, source: Path) -> NDArray[Any]:
+@contextmanager
+def opened(source: Path) -> Iterator[Npz]:
+    """Open an npz file, or say why it cannot be read."""
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_npz(source))
+        except ValueError as error:
+            raise DataError(
+                f"{source} is not an npz file, or is cut off; save it with numpy.savez ({error})"
+            ) from error
+        yield archive
+
+
+def member(archive: Npz, name: str, source: Path) -> NDArray[Any]:
+    """Return one array of an npz file, or say why it cannot be read."""
     try:
-        array: NDArray[Any] = archive[name]
-    except ValueError as error:
-        if "pickle" in str(error):
+        if archive.header(name).dtype.hasobject:
             raise DataError(
                 f"{source}: {name!r} is an object array, which needs pickled code to be run; "
                 f"save {name}.astype(str) or numbers"
-            ) from None
+            )
+        return archive.read(name)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{source}: {name!r} is damaged ({error}); save it again") from error
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{source}: {name!r} is damaged ({error}); save it again") from error
-    return array
 
 
 def _read_table(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
@@ -172,18 +182,18 @@ def _read_table(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
     others = [
         name for name in frame.columns if name not in taken and not name.startswith("Unnamed:")
     ]
-    numbered = [name for name in others if re.fullmatch(r"f\d+", name)]
+    numbered = [name for name in others if re.fullmatch(NUMBERED, name)]
     features = sorted(numbered, key=lambda name: int(name[1:])) or [
-        name for name in others if _is_number(frame[name])
+        name for name in others if is_number(frame[name])
     ]
-    likely = [name for name in features if not numbered and _is_flag(frame[name])]
+    likely = [name for name in features if not numbered and is_flag(frame[name])]
     if likely:
         raise DataError(
             f"{source} has nothing but 0, 1 and blank in {name_some(likely)}, which looks like "
             "labels and not like features; leave these out (labels belong into a manifest), or "
             "call the features f0, f1, ..."
         )
-    wrong = [name for name in features if not _is_number(frame[name])]
+    wrong = [name for name in features if not is_number(frame[name])]
     if wrong or not features:
         what = f"text in {name_some(wrong)}" if wrong else f"only {name_some(frame.columns, 10)}"
         raise DataError(
@@ -192,39 +202,66 @@ def _read_table(source: Path, names: Mapping[str, str]) -> dict[str, Any]:
         )
     arrays: dict[str, Any] = {field: frame[name].to_numpy(object) for field, name in found.items()}
     arrays["X"] = frame[features].to_numpy(np.float64, na_value=np.nan)
+    check_texts(source, arrays)
     return arrays
 
 
-def _is_flag(column: pd.Series[Any]) -> bool:
+def is_flag(column: pd.Series[Any]) -> bool:
     """Say whether a column holds both of 0 and 1, perhaps blanks, and nothing else."""
     return set(column.dropna().unique().tolist()) == {0, 1}
 
 
+def is_number(column: pd.Series[Any]) -> bool:
+    """Say whether a column holds numbers."""
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
 def _read_frame(source: Path, names: Mapping[str, str]) -> pd.DataFrame:
     texts = {*FIELDS, "clip_id", *names.values()}
+
+    def options(header: list[str]) -> dict[str, Any]:
+        # A clip may be called 007 or NA: such a name is text and not blank.
+        return {
+            "dtype": {name: str for name in header if name in texts},
+            "na_values": {name: BLANKS for name in header if name not in texts},
+        }
+
+    frame = read_sheet(source, options)
+    if frame.empty:
+        raise DataError(f"{source} has no rows; give at least one clip")
+    return frame
+
+
+def read_sheet(source: Path, options: Callable[[list[str]], dict[str, Any]]) -> pd.DataFrame:
+    """Return a parquet or csv file as a table, or say why it cannot be read.
+
+    Parameters
+    ----------
+    source : Path
+    options : callable
+        From the columns of a csv file to options of `pandas.read_csv`.
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     try:
         if source.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(source)
+            frame = read_parquet(source)
         else:
-            header = list(pd.read_csv(source, nrows=0).columns)
-            # A clip may be called 007 or NA: such a name is text and not blank.
-            frame = pd.read_csv(
-                source,
-                dtype={name: str for name in header if name in texts},
-                keep_default_na=False,
-                na_values={name: BLANKS for name in header if name not in texts},
-            )
+            header = check_csv(source)
+            # In pieces, a column could be of numbers here and of texts there.
+            frame = pd.read_csv(source, keep_default_na=False, low_memory=False, **options(header))
+            # pandas takes a surplus first field for row names.
+            if not isinstance(frame.index, pd.RangeIndex):
+                raise ValueError("the rows have more fields than the header")
     except ImportError:
         raise DataError(
             f"{source} needs pyarrow; run 'python -m pip install pyarrow', or save it as csv"
         ) from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
         text = " ".join(str(error).split())
         raise DataError(f"{source} cannot be read ({text}); save it again") from error
-    if frame.empty:
-        raise DataError(f"{source} has no rows; give at least one clip")
     return frame.rename(columns=str)
-
-
-def _is_number(column: pd.Series[Any]) -> bool:
-    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from biasaudio._validation import name_some
 from biasaudio.datasets.table import ClipTable
-from biasaudio.errors import DataError, ParameterError, StoreError
-from biasaudio.store.frames import Frames, open_frames
+from biasaudio.errors import DataError, StoreError
+from biasaudio.store.frames import Frames
+from biasaudio.store.index import already_there, existing, index_files
 from biasaudio.store.pooling import rows_not_finite
 from biasaudio.store.reader import EmbeddingStore
-from biasaudio.store.schema import check_name, existing, index_files, is_file_path
+from biasaudio.store.schema import check_name, is_file_path
+from biasaudio.store.stream import open_parts
 from biasaudio.store.writer import import_arrays, write_vectors
 
 __all__ = ["derive_embedding"]
@@ -83,10 +85,7 @@ def derive_embedding(
     index, there = index_files(source.files), existing(path)
     for dataset in datasets:
         if (dataset, name) in there and not overwrite:
-            raise ParameterError(
-                f"embedding {name!r} of dataset {dataset!r} is already in "
-                f"{there[dataset, name]}; choose another name, or pass overwrite=True to replace it"
-            )
+            raise already_there(name, dataset, there[dataset, name])
     if pool:
         table = source.table(embedding, datasets=datasets)
         X = change(table.X, table.clips, np.arange(len(table.X)))
@@ -100,8 +99,9 @@ def derive_embedding(
             rows = _Rows(Path(scratch, "rows.f4"), total)
             tables = []
             for dataset in datasets:
-                with open_frames(index[dataset, embedding], dataset, embedding) as frames:
-                    tables.append(rows.add_all(frames, source.clips(dataset), change, advance))
+                with open_parts(index[dataset, embedding], dataset, embedding) as parts:
+                    known = source.clips(dataset)
+                    tables += [rows.add_all(frames, known, change, advance) for frames in parts]
             clips = ClipTable.concat(tables)
             return write_vectors(path, rows, clips, rows.owner, embedding=name, overwrite=overwrite)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biasaudio._npz import open_npz, write_npz
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.store.pooling import Pooler
 from biasaudio.store.replace import replacing
@@ -109,6 +109,12 @@ class VectorFile:
             If its folder is not there.
         StoreError
             If it cannot be written.
+
+        Notes
+        -----
+        The texts of a table are the owner's, for programs that look for them,
+        and stay as they are, also where a spreadsheet would take one for a
+        formula; the tables of an audit are written otherwise.
         """
         path = Path(path)
         suffix = self.path.suffix.lower()
@@ -136,9 +142,10 @@ class VectorFile:
                 for name, X in self.vectors.items()
             }
             if suffix == ".npz":
-                write = np.savez_compressed if _is_compressed(self.path) else np.savez
+                with open_npz(self.path) as archive:
+                    compressed = archive.is_compressed
                 with partial.open("wb") as stream:
-                    write(stream, **(self.rest | changed))
+                    write_npz(stream, self.rest | changed, compressed=compressed)
             elif not is_npy:
                 self._write_table(partial, changed["X"])
         return path
@@ -201,8 +208,3 @@ def change_blocks(
         result[rows] = block
         advance(len(block))
     return X if result is None else result
-
-
-def _is_compressed(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(m.compress_type != zipfile.ZIP_STORED for m in archive.infolist())

@@ -12,38 +12,17 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from biasaudio._validation import name_some
 from biasaudio.errors import StoreError
-from biasaudio.store.schema import FEATURES, KEYS, guard_read, open_store_file
+from biasaudio.store.chunks import Rows
+from biasaudio.store.guard import check_array, read_texts
+from biasaudio.store.keys import Keys
+from biasaudio.store.opening import child, guard_read, open_store_file
+from biasaudio.store.schema import FEATURES, KEYS
 
-__all__ = ["Frames", "Keys", "open_frames"]
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Hold which clip each frame belongs to.
-
-    Parameters
-    ----------
-    names : np.ndarray of str [shape=(n_clips,)]
-        The clips, in the order of their first frames.
-    codes : np.ndarray [shape=(n_frames,), dtype=int32]
-        The clip of each frame.
-    starts : np.ndarray of int [shape=(n_runs,)]
-        Where frames of another clip than before begin.
-    """
-
-    names: NDArray[np.object_]
-    codes: NDArray[np.int32]
-    starts: NDArray[np.intp]
-
-    def n_frames(self) -> NDArray[np.intp]:
-        """Return the number of frames of each clip [shape=(n_clips,)]."""
-        lengths = np.diff(self.starts, append=len(self.codes))
-        return np.bincount(self.codes[self.starts], weights=lengths).astype(np.intp)
+__all__ = ["Frames", "open_frames"]
 
 
 @dataclass(frozen=True)
@@ -80,29 +59,9 @@ class Frames:
         Raises
         ------
         StoreError
-            If a key is empty or not UTF-8, or the file is damaged.
+            If a key is empty, not UTF-8 or not to be shown, or the file is damaged.
         """
-        with guard_read(self.path, f"{self.where}/{KEYS}"):
-            raw = self.keys[()]
-        # Frames of a clip mostly follow each other, and comparing neighbours is
-        # far cheaper than hashing each key.
-        starts = np.append(0, np.flatnonzero(raw[1:] != raw[:-1]) + 1)
-        codes, names = pd.factorize(raw[starts].astype(object))
-        lengths = np.diff(starts, append=len(raw))
-        try:
-            texts = [name.decode("utf-8") for name in names]
-        except UnicodeDecodeError as error:
-            raise StoreError(
-                f"{self.path}:{self.where} has the key {error.object!r}, which is not UTF-8; "
-                "write the keys again as UTF-8"
-            ) from None
-        if "" in texts:
-            raise StoreError(
-                f"{self.path}:{self.where} has frames with an empty key; give each frame the id "
-                "of its clip"
-            )
-        codes = np.repeat(codes.astype(np.int32), lengths)
-        return Keys(np.array(texts, dtype=object), codes, starts)
+        return Keys.from_texts(read_texts(self.keys, self.path), self.path, self.where)
 
     @cached_property
     def descriptor(self) -> int | None:
@@ -118,6 +77,11 @@ class Frames:
         return handle.id.get_vfd_handle() if is_plain and can_read else None
 
     @cached_property
+    def _rows(self) -> Rows:
+        with guard_read(self.path, f"{self.where}/{FEATURES}"):
+            return Rows(self.features)
+
+    @cached_property
     def _pieces(self) -> NDArray[np.int64] | None:
         """Return first frame and place in the file of each piece of plain float32 rows.
 
@@ -131,13 +95,9 @@ class Frames:
             place = None if features.external or features.is_virtual else features.id.get_offset()
             return None if place is None else np.array([[0, place]])
         rows, width = features.chunks
-        chunks: list[tuple[int, int]] = []
-        if width == n_features:
-            features.id.chunk_iter(lambda c: chunks.append((c.chunk_offset[0], c.byte_offset)))
-        # A chunk that was never written has no place in the file.
-        if len(chunks) != -(-n_frames // rows):
+        if width != n_features:
             return None
-        pieces = np.array(sorted(chunks))
+        pieces = np.array([*zip(range(0, n_frames, rows), self._rows.offsets or ())])
         is_next = np.diff(pieces[:, 1]) == rows * n_features * features.dtype.itemsize
         return pieces[np.append(True, ~is_next)]
 
@@ -191,7 +151,7 @@ class Frames:
         X = buffer[: stop - start]
         with guard_read(self.path, f"{self.where}/{FEATURES}, rows {start} to {stop}"):
             if self._pieces is None or self.descriptor is None:
-                self.features.read_direct(X, np.s_[start:stop])
+                self._rows.read(start, X)
             else:
                 _read_plain(self.descriptor, self._pieces, start, X)
         return X
@@ -265,8 +225,8 @@ def open_frames(path: Path, dataset: str, embedding: str) -> Iterator[Frames]:
     where = f"/{dataset}/{embedding}"
     with open_store_file(path) as handle:
         with guard_read(path, where):
-            group = handle[where]
-            features, keys = group.get(FEATURES), group.get(KEYS)
+            group = child(child(handle, dataset, path), embedding, path)
+            features, keys = (child(group, name, path) for name in (FEATURES, KEYS))
             held = name_some(group)
         for name, found in ((FEATURES, features), (KEYS, keys)):
             if not isinstance(found, h5py.Dataset):
@@ -274,11 +234,14 @@ def open_frames(path: Path, dataset: str, embedding: str) -> Iterator[Frames]:
                     f"{path}:{where} has no array {name!r}, only {held}; "
                     f"both {FEATURES!r} and {KEYS!r} are needed, so write it again"
                 )
-        _check_arrays(features, keys, f"{path}:{where}")
+        _check_arrays(features, keys, path, where)
         yield Frames(features, keys, path, where)
 
 
-def _check_arrays(features: h5py.Dataset, keys: h5py.Dataset, where: str) -> None:
+def _check_arrays(features: h5py.Dataset, keys: h5py.Dataset, path: Path, where: str) -> None:
+    check_array(features, path)
+    check_array(keys, path)
+    where = f"{path}:{where}"
     if features.ndim != 2 or features.dtype.kind not in "fiu":
         raise StoreError(
             f"{where}/{FEATURES} has shape {features.shape} and dtype {features.dtype}; "

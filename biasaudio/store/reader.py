@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biasaudio._validation import check_choice, check_count, did_you_mean, name_some
+from biasaudio._validation import check_choice, check_count
 from biasaudio.datasets.table import ClipTable, EmbeddingTable
-from biasaudio.errors import ParameterError, StoreError
+from biasaudio.errors import ParameterError
 from biasaudio.store.cache import clear_cache
 from biasaudio.store.clips import stored_clips
-from biasaudio.store.frames import open_frames
+from biasaudio.store.content import Origin, read_origin
+from biasaudio.store.index import Index, datasets_of, files_of, held_of, index_now, read_steadily
 from biasaudio.store.pooling import POOLS
-from biasaudio.store.schema import fingerprint_file, index_files, list_files
-from biasaudio.store.stream import Source, stream_blocks, stream_table
+from biasaudio.store.schema import fingerprint_file, list_files
+from biasaudio.store.stream import Source, open_parts, stream_blocks, stream_table
 
 __all__ = ["EmbeddingStore"]
 
@@ -65,14 +67,11 @@ class EmbeddingStore:
     def __init__(self, path: str | os.PathLike[str], *, cache: bool = True) -> None:
         self.path = Path(path)
         self.cache = cache
-        self._index()
+        index_now(self.path)
 
     def __repr__(self) -> str:
         """Return the call that opens this store."""
         return f"EmbeddingStore({str(self.path)!r}{'' if self.cache else ', cache=False'})"
-
-    def _index(self) -> dict[tuple[str, str], Path]:
-        return index_files(list_files(self.path))
 
     @property
     def files(self) -> list[Path]:
@@ -81,7 +80,7 @@ class EmbeddingStore:
 
     def datasets(self) -> list[str]:
         """Return the sorted names of the datasets."""
-        return sorted({dataset for dataset, _ in self._index()})
+        return sorted({dataset for dataset, _ in index_now(self.path)})
 
     def embeddings(self, dataset: str | None = None) -> list[str]:
         """Return the sorted names of the embeddings of a dataset.
@@ -100,9 +99,9 @@ class EmbeddingStore:
         StoreError
             If there is no such dataset.
         """
-        index = self._index()
+        index = index_now(self.path)
         names = {name for name, _ in index} if dataset is None else {dataset}
-        return sorted(set.intersection(*(set(self._held(index, name)) for name in names)))
+        return sorted(set.intersection(*(set(held_of(index, self.path, name)) for name in names)))
 
     def shape(self, dataset: str, embedding: str) -> tuple[int, int]:
         """Return the number of frames and of features.
@@ -120,9 +119,13 @@ class EmbeddingStore:
         StoreError
             If there is no such dataset or embedding, or its arrays do not fit.
         """
-        file = self._file(self._index(), dataset, embedding)
-        with open_frames(file, dataset, embedding) as frames:
-            return frames.shape
+
+        def read(index: Index) -> tuple[int, int]:
+            files = files_of(index, self.path, dataset, embedding)
+            with open_parts(files, dataset, embedding) as parts:
+                return sum(frames.shape[0] for frames in parts), parts[0].shape[1]
+
+        return read_steadily(self.path, read)
 
     def blocks(
         self, dataset: str, embedding: str, *, rows: int | None = None
@@ -151,8 +154,14 @@ class EmbeddingStore:
             If a frame has NaN or Inf.
         """
         rows = None if rows is None else check_count(rows, "rows", 1)
-        file = self._file(self._index(), dataset, embedding)
-        return stream_blocks(file, dataset, embedding, rows)
+
+        def begin(index: Index) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
+            files = files_of(index, self.path, dataset, embedding)
+            stream = stream_blocks(files, dataset, embedding, rows)
+            # Once the first block is there, all files are open, and may be merged.
+            return chain([next(stream)], stream)
+
+        return read_steadily(self.path, begin, is_checked=True)
 
     def clips(self, dataset: str | None = None) -> ClipTable | None:
         """Return the clip tables that are in the store.
@@ -174,15 +183,15 @@ class EmbeddingStore:
         DataError
             If two files of a folder contradict each other.
         """
-        index = self._index()
-        names = sorted({name for name, _ in index}) if dataset is None else [dataset]
-        tables = []
-        for name in names:
-            self._held(index, name)
-            table = stored_clips(index, name)
-            if table is not None:
-                tables.append(table)
-        return ClipTable.concat(tables) if tables else None
+
+        def read(index: Index) -> ClipTable | None:
+            names = sorted({name for name, _ in index}) if dataset is None else [dataset]
+            for name in names:
+                held_of(index, self.path, name)
+            tables = [table for name in names if (table := stored_clips(index, name)) is not None]
+            return ClipTable.concat(tables) if tables else None
+
+        return read_steadily(self.path, read)
 
     def table(
         self,
@@ -238,26 +247,42 @@ class EmbeddingStore:
             raise ParameterError(
                 f"clips is a {type(clips).__name__}; give a ClipTable, such as load_manifest(...)"
             )
-        index = self._index()
-        # A dataset is never left out in silence because it lacks the embedding.
-        if datasets is None:
-            datasets = sorted({name for name, _ in index}) if clips is None else clips.datasets
-        names = [datasets] if isinstance(datasets, str) else list(dict.fromkeys(datasets))
-        if not names:
-            raise ParameterError(f"datasets is empty; choose from {name_some(self.datasets(), 20)}")
-        without = [name for name in names if embedding not in self._held(index, name)]
-        if without and len(without) < len(names):
-            raise StoreError(
-                f"embedding {embedding!r} is not there for dataset {name_some(without)}; "
-                "leave it out with datasets=[...], or choose an embedding that all have"
-            )
-        sources = []
-        for name in names:
-            stored = stored_clips(index, name) if clips is None else None
-            sources.append(Source(name, self._file(index, name, embedding), stored))
-        options = {"pool": pool, "missing": missing, "unknown": unknown}
-        cache = self.cache if cache is None else cache
-        return stream_table(sources, embedding, clips, progress=progress, cache=cache, **options)
+        options: dict[str, Any] = {"pool": pool, "missing": missing, "unknown": unknown}
+        options |= {"progress": progress, "cache": self.cache if cache is None else cache}
+
+        def read(index: Index) -> EmbeddingTable:
+            asked = datasets if clips is None or datasets is not None else clips.datasets
+            sources = []
+            for name in datasets_of(index, self.path, embedding, asked):
+                stored = stored_clips(index, name) if clips is None else None
+                sources.append(Source(name, files_of(index, self.path, name, embedding), stored))
+            return stream_table(sources, embedding, clips, **options)
+
+        return read_steadily(self.path, read, is_checked=True)
+
+    def origin(self, dataset: str, embedding: str) -> Origin | None:
+        """Return which model made an embedding, and of which audio.
+
+        Parameters
+        ----------
+        dataset, embedding : str
+
+        Returns
+        -------
+        Origin or None
+            None where the store does not say, as after an import.
+
+        Raises
+        ------
+        StoreError
+            If there is no such embedding, or a file is damaged.
+        """
+
+        def read(index: Index) -> Origin | None:
+            files = files_of(index, self.path, dataset, embedding)
+            return Origin.concat([read_origin(file, dataset, embedding) for file in files])
+
+        return read_steadily(self.path, read)
 
     def clear_cache(self) -> list[dict[str, Any]]:
         """Remove the pooled vectors that are kept beside the store.
@@ -270,30 +295,5 @@ class EmbeddingStore:
         return clear_cache(self.path)
 
     def fingerprint(self) -> list[dict[str, Any]]:
-        """Return path, size in bytes and sha256 of each file.
-
-        Returns
-        -------
-        list of dict
-            Keys ``path``, ``bytes`` and ``sha256``.
-        """
+        """Return ``path``, ``bytes`` and ``sha256`` of each file."""
         return [fingerprint_file(file) for file in self.files]
-
-    def _held(self, index: dict[tuple[str, str], Path], dataset: str) -> list[str]:
-        held = [embedding for name, embedding in index if name == dataset]
-        if not held:
-            there = sorted({name for name, _ in index})
-            raise StoreError(
-                f"dataset {dataset!r} is not in {self.path}; choose from "
-                f"{name_some(there, 20)}{did_you_mean(dataset, there)}"
-            )
-        return held
-
-    def _file(self, index: dict[tuple[str, str], Path], dataset: str, embedding: str) -> Path:
-        held = self._held(index, dataset)
-        if embedding not in held:
-            raise StoreError(
-                f"embedding {embedding!r} is not in {self.path} for dataset {dataset!r}; "
-                f"choose from {name_some(held, 20)}{did_you_mean(embedding, held)}"
-            )
-        return index[dataset, embedding]

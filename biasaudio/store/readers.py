@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biasaudio._npz import open_npy
+from biasaudio._sheets import check_texts
 from biasaudio._validation import name_some
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.store.convert import BLANKS, FIELDS, _is_flag, _is_number, _member
+from biasaudio.store.convert import (
+    BLANKS,
+    FIELDS,
+    NUMBERED,
+    is_flag,
+    is_number,
+    member,
+    opened,
+    read_sheet,
+)
 from biasaudio.store.files import VectorFile
 
 __all__ = ["SUFFIXES", "open_vectors", "read_columns_file"]
@@ -111,28 +121,23 @@ def read_columns_file(source: str | os.PathLike[str]) -> dict[str, _Array]:
     if suffix == ".npz":
         return _npz_arrays(path)
     frame = _read_frame(path)
-    return {name: frame[name].to_numpy() for name in frame.columns}
+    columns = {name: frame[name].to_numpy() for name in frame.columns}
+    check_texts(path, columns)
+    return columns
 
 
 def _load(path: Path) -> _Array:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        text = " ".join(str(error).split())
+        return open_npy(path)
+    except ValueError as error:
         raise DataError(
-            f"{path} is not an array file, or is damaged ({text}); save it again"
-        ) from (error)
+            f"{path} is not an array file, or is damaged ({error}); save it again"
+        ) from error
 
 
 def _npz_arrays(path: Path) -> dict[str, _Array]:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is not an npz file, or is cut off; save it with numpy.savez")
-    try:
-        opened = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error}); save it again") from error
-    with opened as archive:
-        return {name: _member(archive, name, path) for name in archive.files}
+    with opened(path) as archive:
+        return {name: member(archive, name, path) for name in archive.names}
 
 
 def _open_npz(path: Path) -> VectorFile:
@@ -184,44 +189,42 @@ def _open_table(
 ) -> VectorFile:
     frame = _read_frame(path)
     columns: dict[str, _Array] = {}
-    numbers = frame if path.suffix.lower() == ".parquet" else _numbers(frame)
+    # A csv is read twice: as text, so that what is not changed is written as it was.
+    numbers = frame
+    if path.suffix.lower() == ".csv":
+        numbers = read_sheet(path, lambda header: {"na_values": BLANKS})
     is_guessed = features is None
     if features is None:
         features = _feature_columns(numbers, path, {*FIELDS, "clip_id", *not_features})
     features = list(dict.fromkeys(features))
     missing = [name for name in features if name not in frame.columns]
-    wrong = [n for n in features if n not in missing and not _is_number(numbers[n])]
+    wrong = [n for n in features if n not in missing and not is_number(numbers[n])]
     if missing or wrong:
         what = f"no column {name_some(missing)}" if missing else f"text in {name_some(wrong)}"
         raise DataError(
             f"{path} has {what}, which the correction was fitted on, or is to be; give columns of "
             "numbers that are there"
         )
-    columns = {n: frame[n].to_numpy() for n in frame.columns if n not in set(features)}
+    taken = set(features)
+    columns = {n: frame[n].to_numpy() for n in frame.columns if n not in taken}
+    check_texts(path, columns)
     is_single = all(numbers[name].dtype == np.float32 for name in features)
     X = numbers[features].to_numpy(np.float32 if is_single else np.float64, na_value=np.nan)
+    if numbers is not frame:
+        # pandas is quick, and wrong in the last digit.
+        known = ~np.isnan(X)
+        X = np.array(X)
+        X[known] = frame[features].to_numpy(object)[known].astype(np.float64)
     # Names other than f0, f1, ... say nothing of what the columns hold.
-    is_guessed &= not re.fullmatch(r"f\d+", features[0])
+    is_guessed &= not re.fullmatch(NUMBERED, features[0])
     return VectorFile(
         path, {"X": X}, len(X), columns, features=features, is_guessed=is_guessed, rest=frame
     )
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
-    """Return a table; a csv as texts, so that what is not changed is written as it was."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ImportError:
-        raise DataError(
-            f"{path} needs pyarrow; run 'python -m pip install pyarrow', or save it as csv"
-        ) from None
-    except (OSError, ValueError, KeyError) as error:
-        text = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read ({text}); save it again") from error
-    frame = frame.rename(columns=str)
+    """Return a table; a csv as texts."""
+    frame = read_sheet(path, lambda header: {"dtype": str})
     twice = frame.columns[frame.columns.duplicated()]
     if frame.empty or len(twice):
         what = f"the column {twice[0]!r} twice" if len(twice) else "no rows"
@@ -229,26 +232,14 @@ def _read_frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _numbers(texts: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that hold nothing but numbers and blanks as numbers."""
-    found = {}
-    for name in texts.columns:
-        column = texts[name].mask(texts[name].isin(BLANKS))
-        try:
-            found[name] = pd.to_numeric(column)
-        except (ValueError, TypeError):
-            found[name] = texts[name]
-    return pd.DataFrame(found, index=texts.index)
-
-
 def _feature_columns(frame: pd.DataFrame, path: Path, taken: set[str]) -> list[str]:
     # An index that pandas wrote along would be a feature that gives the order away.
     others = [n for n in frame.columns if n not in taken and not n.startswith("Unnamed:")]
-    numbered = [name for name in others if re.fullmatch(r"f\d+", name)]
+    numbered = [name for name in others if re.fullmatch(NUMBERED, name)]
     features = sorted(numbered, key=lambda name: int(name[1:])) or [
-        name for name in others if _is_number(frame[name])
+        name for name in others if is_number(frame[name])
     ]
-    likely = [name for name in features if not numbered and _is_flag(frame[name])]
+    likely = [name for name in features if not numbered and is_flag(frame[name])]
     if likely:
         raise DataError(
             f"{path} has nothing but 0, 1 and blank in {name_some(likely)}, which looks like "

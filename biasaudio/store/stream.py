@@ -17,7 +17,7 @@ from biasaudio.store.frames import Frames, open_frames
 from biasaudio.store.gather import ClipReader, lookup, not_finite
 from biasaudio.store.pooling import rows_not_finite
 
-__all__ = ["Source", "stream_blocks", "stream_table"]
+__all__ = ["Source", "check_disjoint", "open_parts", "stream_blocks", "stream_table"]
 
 BLOCK_VALUES = 2**24
 
@@ -29,25 +29,25 @@ class Source:
     Parameters
     ----------
     dataset : str
-    path : Path
-        The file that holds them.
+    paths : tuple of Path
+        The files that hold them, each clip whole in one of them.
     clips : ClipTable, optional
         The clip table in the store.
     """
 
     dataset: str
-    path: Path
+    paths: tuple[Path, ...]
     clips: ClipTable | None
 
 
 def stream_blocks(
-    path: Path, dataset: str, embedding: str, rows: int | None
+    paths: Sequence[Path], dataset: str, embedding: str, rows: int | None
 ) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
-    """Iterate over keys and frames of a file; see `EmbeddingStore.blocks`.
+    """Iterate over keys and frames of some files; see `EmbeddingStore.blocks`.
 
     Parameters
     ----------
-    path : Path
+    paths : sequence of Path
     dataset, embedding : str
     rows : int or None
         Frames a block; None stands for 64 MB of them.
@@ -60,19 +60,70 @@ def stream_blocks(
     Raises
     ------
     StoreError
-        If the file is damaged.
+        If a file is damaged.
     DataError
         If a frame has NaN or Inf.
     """
-    with open_frames(path, dataset, embedding) as frames:
-        keys = frames.read_keys()
-        for start, X in frames.blocks(rows or max(1, BLOCK_VALUES // frames.shape[1])):
-            names = keys.names[keys.codes[start : start + len(X)]]
-            bad = rows_not_finite(X)
-            if bad.any():
-                found = name_some(dict.fromkeys(names[bad]))
-                raise not_finite(frames, f"{bad.sum()} of the frames from {start}, of {found}")
-            yield names, X.copy()
+    with open_parts(paths, dataset, embedding) as parts:
+        all_keys = [frames.read_keys() for frames in parts]
+        check_disjoint(parts, [keys.names for keys in all_keys])
+        for frames, keys in zip(parts, all_keys):
+            for start, X in frames.blocks(rows or max(1, BLOCK_VALUES // frames.shape[1])):
+                names = keys.names[keys.codes[start : start + len(X)]]
+                bad = rows_not_finite(X)
+                if bad.any():
+                    found = name_some(dict.fromkeys(names[bad]))
+                    raise not_finite(frames, f"{bad.sum()} of the frames from {start}, of {found}")
+                yield names, X.copy()
+
+
+@contextmanager
+def open_parts(paths: Sequence[Path], dataset: str, embedding: str) -> Iterator[list[Frames]]:
+    """Open all files of one embedding of one dataset, which have the same width.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    dataset, embedding : str
+
+    Yields
+    ------
+    list of Frames
+
+    Raises
+    ------
+    StoreError
+        As `open_frames`, or if the widths differ.
+    """
+    with ExitStack() as stack:
+        parts = [stack.enter_context(open_frames(path, dataset, embedding)) for path in paths]
+        _check_widths(parts)
+        yield parts
+
+
+def check_disjoint(parts: Sequence[Frames], names: Sequence[NDArray[np.object_]]) -> None:
+    """Refuse a clip that is in two files of one embedding.
+
+    Parameters
+    ----------
+    parts : sequence of Frames
+    names : sequence of np.ndarray of str
+        The clips of each.
+
+    Raises
+    ------
+    StoreError
+        If there is one; it is named, and so are the files.
+    """
+    owner: dict[str, Frames] = {}
+    for frames, here in zip(parts, names) if len(parts) > 1 else ():
+        twice = [name for name in here if name in owner]
+        if twice:
+            raise StoreError(
+                f"{len(twice)} clip(s) of {frames.where} are in both {owner[twice[0]].path} and "
+                f"{frames.path}: {name_some(twice)}; run 'biasaudio store verify --repair'"
+            )
+        owner |= dict.fromkeys(here, frames)
 
 
 def stream_table(
@@ -110,33 +161,69 @@ def stream_table(
         If clips and keys do not match, or a clip has NaN or Inf.
     """
     with ExitStack() as stack:
-        frames = [
-            stack.enter_context(open_frames(source.path, source.dataset, embedding))
+        groups = [
+            stack.enter_context(open_parts(source.paths, source.dataset, embedding))
             for source in sources
         ]
+        frames = [each for parts in groups for each in parts]
         _check_widths(frames)
-        readers = [ClipReader(each, pool, cache) for each in frames]
+        # A file of a growing store is soon merged with others.
+        readers = [
+            [ClipReader(each, pool, cache and len(parts) == 1) for each in parts]
+            for parts in groups
+        ]
+        names = [_names_of(parts) for parts in readers]
         if clips is None:
-            clips = _own_clips(sources, [reader.names for reader in readers])
+            clips = _own_clips(sources, names)
         # What is missing is known before any vector is read.
         found = [
-            _find(reader.names, source.dataset, clips, missing, unknown)
-            for source, reader in zip(sources, readers, strict=True)
+            _find(each, source.dataset, clips, missing, unknown)
+            for source, each in zip(sources, names, strict=True)
         ]
-        places = [place for place, _ in found]
-        kept = np.sort(np.concatenate(places))
+        kept = np.sort(np.concatenate([place for place, _ in found]))
         d = frames[0].shape[1] * (2 if pool == "mean+std" else 1)
         X = np.empty((len(kept), d), dtype=np.float32)
         with _bar(sum(each.shape[0] for each in frames), progress) as advance:
-            for reader, place in zip(readers, places, strict=True):
-                rows = np.searchsorted(kept, place)
-                is_stretch = rows[-1] - rows[0] + 1 == len(rows)
-                out = X[rows[0] : rows[-1] + 1] if is_stretch else np.empty((len(rows), d), X.dtype)
-                reader.read(clips.clip_id[place], out, advance)
-                if not is_stretch:
-                    X[rows] = out
+            for parts, (place, _) in zip(readers, found, strict=True):
+                for reader, mine in _split(parts, place, clips):
+                    _read(reader, clips.clip_id[mine], np.searchsorted(kept, mine), X, advance)
     chosen = clips if len(kept) == len(clips) else clips.select(kept)
     return EmbeddingTable(X, chosen, embedding, _total([report for _, report in found]))
+
+
+def _names_of(readers: Sequence[ClipReader]) -> NDArray[np.object_]:
+    names = [reader.names for reader in readers]
+    check_disjoint([reader.frames for reader in readers], names)
+    return np.concatenate(names)
+
+
+def _split(
+    readers: Sequence[ClipReader], place: NDArray[np.intp], clips: ClipTable
+) -> Iterator[tuple[ClipReader, NDArray[np.intp]]]:
+    """Iterate over the files of one dataset, and the rows of the clips that each holds."""
+    if len(readers) == 1:
+        yield readers[0], place
+        return
+    for reader in readers:
+        yield reader, place[lookup(reader.names, clips.clip_id[place]) >= 0]
+
+
+def _read(
+    reader: ClipReader,
+    clip_id: NDArray[np.object_],
+    rows: NDArray[np.intp],
+    X: NDArray[np.float32],
+    advance: Callable[[int], object],
+) -> None:
+    """Fill these rows of X with the vectors of these clips."""
+    if not len(rows):
+        advance(reader.frames.shape[0])
+        return
+    is_stretch = rows[-1] - rows[0] + 1 == len(rows)
+    out = X[rows[0] : rows[-1] + 1] if is_stretch else np.empty((len(rows), X.shape[1]), X.dtype)
+    reader.read(clip_id, out, advance)
+    if not is_stretch:
+        X[rows] = out
 
 
 def _total(reports: Sequence[JoinReport]) -> JoinReport:

@@ -14,27 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._validation import check_features, name_some
 from biasaudio.datasets.table import ClipTable
-from biasaudio.errors import DataError, ParameterError, StoreError
-from biasaudio.store.clips import encode, merge_clips, read_clips, write_clips
+from biasaudio.errors import DataError, StoreError
+from biasaudio.store.change import Change, apply_changes, settled, writing
+from biasaudio.store.clips import encode, merge_clips, read_clips
+from biasaudio.store.content import Content, Origin
 from biasaudio.store.frames import open_frames
+from biasaudio.store.index import Index, already_there
+from biasaudio.store.opening import open_store_file
 from biasaudio.store.pooling import rows_not_finite
-from biasaudio.store.replace import replacing
-from biasaudio.store.schema import (
-    FEATURES,
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    KEYS,
-    check_name,
-    existing,
-    open_store_file,
-    target_file,
-)
+from biasaudio.store.schema import check_name, target_file
 
 __all__ = ["import_arrays", "write_vectors"]
-
-# Chunks of 256 kB fit the chunk cache of every HDF5 version many times.
-CHUNK_VALUES = 2**16
-BLOCK_VALUES = 2**21
 
 
 def import_arrays(
@@ -120,6 +110,7 @@ def write_vectors(
     *,
     embedding: str,
     overwrite: bool,
+    origins: Mapping[str, Origin | None] | None = None,
 ) -> Path:
     """Do what `import_arrays` does, with vectors that were checked.
 
@@ -133,6 +124,8 @@ def write_vectors(
         The clip of each row.
     embedding : str
     overwrite : bool
+    origins : mapping, optional
+        Where the vectors of a dataset come from.
 
     Returns
     -------
@@ -140,29 +133,34 @@ def write_vectors(
         Of the store.
     """
     keys = encode(clips.clip_id)
-    index = existing(path)
-    for pair in ((name, embedding) for name in clips.datasets):
-        if pair in index and not overwrite:
-            raise ParameterError(
-                f"embedding {embedding!r} of dataset {pair[0]!r} is already in {index[pair]}; "
-                "choose another name, or pass overwrite=True to replace it"
-            )
-    targets, tables = {}, {}
-    for name in clips.datasets:
-        targets[name] = index.get((name, embedding)) or target_file(path, name, embedding)
-        if (name, embedding) not in index and targets[name].exists():
-            _check_room(targets[name], name, embedding)
-        new = clips.select(clips.dataset == name)
-        tables[name] = _merge_stored(index, (name, embedding), targets[name], new, overwrite)
-    with replacing(targets.values()) as partials:
-        for name, target in targets.items():
+    with writing(path):
+        index = settled(path)
+        if not overwrite:
+            _check_new(index, clips.datasets, embedding)
+        changes = []
+        for name in clips.datasets:
+            old = index.get((name, embedding), ())
+            target = target_file(path, name, embedding)
+            # A part must never take the place of the file that it is merged into.
+            target = target if target in old or not old else old[0]
+            if not old and target.exists():
+                _check_room(target, name, embedding)
+            new = clips.select(clips.dataset == name)
+            table = _merge_stored(index, (name, embedding), target, new, overwrite)
             rows = np.flatnonzero((clips.dataset == name)[owner])
-            with h5py.File(partials[target], "a") as handle:
-                handle.attrs["format"] = np.bytes_(FORMAT_NAME)
-                handle.attrs["format_version"] = FORMAT_VERSION
-                _write_vectors(handle, name, embedding, vectors, rows, keys[owner[rows]])
-                write_clips(handle, name, tables[name])
+            origin = None if origins is None else origins.get(name)
+            parts = (name, embedding, vectors, rows, keys[owner[rows]], table, origin)
+            changes.append(
+                Change(target, Content(*parts), [file for file in old if file != target])
+            )
+        apply_changes(index, changes)
     return path
+
+
+def _check_new(index: Index, datasets: Iterable[str], embedding: str) -> None:
+    for pair in ((name, embedding) for name in datasets):
+        if pair in index:
+            raise already_there(embedding, pair[0], index[pair])
 
 
 def _check_vectors(
@@ -224,7 +222,7 @@ def _check_room(target: Path, dataset: str, embedding: str) -> None:
 
 
 def _merge_stored(
-    index: Mapping[tuple[str, str], Path],
+    index: Index,
     pair: tuple[str, str],
     target: Path,
     new: ClipTable,
@@ -232,7 +230,12 @@ def _merge_stored(
 ) -> ClipTable:
     # What the file says of the dataset stays, unless the embedding that is
     # replaced was all that it held of it.
-    others = [(key, file) for key, file in index.items() if key[0] == pair[0] and key != pair]
+    others = [
+        (key, file)
+        for key, files in index.items()
+        for file in files
+        if key[0] == pair[0] and key != pair
+    ]
     merged = new
     for file in dict.fromkeys(file for _, file in others):
         with open_store_file(file) as handle:
@@ -256,25 +259,3 @@ def _bare_clips(path: Path, dataset: str, embeddings: Iterable[str]) -> ClipTabl
         with open_frames(path, dataset, embedding) as frames:
             names.update(dict.fromkeys(frames.read_keys().names))
     return ClipTable.from_columns(list(names), dataset)
-
-
-def _write_vectors(
-    handle: h5py.File,
-    dataset: str,
-    embedding: str,
-    X: Any,
-    rows: NDArray[np.intp],
-    keys: NDArray[np.bytes_],
-) -> None:
-    group = handle.require_group(dataset)
-    if embedding in group:
-        del group[embedding]
-    group = group.create_group(embedding)
-    n, d = len(rows), X.shape[1]
-    chunks = (max(1, min(n, CHUNK_VALUES // d)), d)
-    features = group.create_dataset(FEATURES, (n, d), "f4", chunks=chunks, fletcher32=True)
-    step = chunks[0] * max(1, BLOCK_VALUES // (chunks[0] * d))
-    for start in range(0, n, step):
-        features[start : start + step] = X[rows[start : start + step]]
-        handle.flush()
-    group.create_dataset(KEYS, data=keys, chunks=True, fletcher32=True)

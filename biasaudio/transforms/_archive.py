@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from biasaudio._npz import open_npz, write_npz
 from biasaudio.errors import DataError
 
 __all__ = ["digest", "read_arrays", "replacing", "write_arrays"]
 
 _Array = NDArray[Any]
 _PARTIAL = ".partial"
-# What zipfile and numpy raise on damaged bytes; some are bugs of theirs, none is ours.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    ValueError,
-    KeyError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    SyntaxError,
-    TypeError,
-)
 
 
 @contextmanager
@@ -67,14 +46,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def write_arrays(path: Path, arrays: Mapping[str, _Array]) -> None:
     """Write the arrays, uncompressed, as `numpy.load` reads them."""
     with replacing(path) as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        write_npz(stream, arrays)
 
 
 def read_arrays(path: Path) -> dict[str, _Array]:
     """Return the arrays of a file that `write_arrays` wrote.
 
-    Every byte of every member is read, so that its checksum is compared, and
-    nothing is allocated that the file does not hold.
+    Every byte of every member is read, so that its checksum is compared.
 
     Raises
     ------
@@ -98,48 +76,20 @@ def read_arrays(path: Path) -> dict[str, _Array]:
     if start[:4] != b"PK\x03\x04":
         raise DataError(f"{what}, it starts with {start!r}; give a file that save wrote")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check_sizes(members, path.stat().st_size)
-            return {_name(m.filename): _parse(archive.read(m)) for m in members}
-    except _DAMAGE as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        with open_npz(path) as archive:
+            if archive.is_compressed:
+                raise ValueError("a member is compressed")
+            return {name: _plain(archive.read(name)) for name in archive.names}
+    except ValueError as error:
         raise DataError(
-            f"{what}, or is cut off or damaged ({text}); copy it or save the correction again"
+            f"{what}, or is cut off or damaged ({error}); copy it or save the correction again"
         ) from error
 
 
-def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
-    """Refuse what would become larger than the file when it is read."""
-    names = [member.filename for member in members]
-    if len(set(names)) < len(names):
-        raise ValueError("a name occurs twice")
-    for member in members:
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size > size:
-            raise ValueError(f"{member.filename!r} is compressed")
-
-
-def _name(filename: str) -> str:
-    if not filename.endswith(".npy"):
-        raise ValueError(f"{filename!r} is not an array")
-    return filename.removesuffix(".npy")
-
-
-def _parse(data: bytes) -> _Array:
-    """Return the array of npy bytes; `numpy.load` would believe any shape and not use all."""
-    stream = io.BytesIO(data)
-    version = npy.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"npy version {version}")
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, is_fortran, dtype = read(stream)
-    body = data[stream.tell() :]
-    if dtype.kind not in "biufU" or any(length < 0 for length in shape):
-        raise ValueError(f"an array of {dtype} and shape {shape}")
-    if len(body) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{len(body)} bytes for {dtype} and shape {shape}")
-    array: _Array = np.frombuffer(body, dtype) if body else np.empty(math.prod(shape), dtype)
-    return array.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
+def _plain(array: _Array) -> _Array:
+    if array.dtype.kind not in "biufU":
+        raise ValueError(f"an array of {array.dtype} and shape {array.shape}")
+    return array
 
 
 def digest(header: Mapping[str, Any], arrays: Mapping[str, _Array]) -> str:

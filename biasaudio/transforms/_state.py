@@ -20,6 +20,7 @@ __all__ = ["Reader", "Writer", "classes"]
 _Array = NDArray[Any]
 # Needed by partial_fit only, and k d x d large.
 DROPPED = ("moments_",)
+_MOST_ESTIMATORS = 100
 _PARTS = tuple(field.name for field in fields(Affine))
 
 
@@ -152,22 +153,29 @@ class Reader:
 
     def __init__(self, arrays: Mapping[str, _Array], version: str) -> None:
         self.arrays = arrays
-        self.version = version
+        self.version = version[:40]
+        # A file may name one array a million times, which must not become a million arrays.
+        self._texts: dict[str, _Array] = {}
+        self._finite: dict[str, bool] = {}
+        self._n_estimators = 0
 
     def estimator(self, state: Mapping[str, Any]) -> Any:
         """Return the fitted correction."""
         name, known = state["class"], classes()
+        self._n_estimators += 1
+        if self._n_estimators > _MOST_ESTIMATORS:
+            raise ValueError(f"more than {_MOST_ESTIMATORS} corrections in one")
         if name not in known:
             raise DataError(
-                f"the correction is a {name!r} (biasaudio {self.version}), which is not among "
+                f"the correction is a {name[:80]!r} (biasaudio {self.version}), which is not among "
                 f"{', '.join(known)}; update biasaudio{did_you_mean(name, known)}"
             )
         parameters = {key: self.value(value) for key, value in state["parameters"].items()}
         foreign = set(parameters) - set(known[name]().get_params(deep=False))
         if foreign:
             raise DataError(
-                f"the {name} has the parameter {min(foreign)!r} (biasaudio {self.version}), which "
-                "is not known here; update biasaudio"
+                f"the {name} has the parameter {min(foreign)[:80]!r} (biasaudio {self.version}), "
+                "which is not known here; update biasaudio"
             )
         transform = known[name](**parameters)
         for key, value in state["attributes"].items():
@@ -188,7 +196,9 @@ class Reader:
         if kind == "array":
             return self.arrays[content]
         if kind == "texts":
-            return self.arrays[content].astype(object)
+            if content not in self._texts:
+                self._texts[content] = self.arrays[content].astype(object)
+            return self._texts[content]
         if kind == "list":
             return [self.value(item) for item in content]
         if kind == "tuple":
@@ -196,21 +206,25 @@ class Reader:
         if kind == "dict":
             return {key: self.value(item) for key, item in content}
         if kind == "affine":
-            return _affine({p: None if n is None else self.arrays[n] for p, n in content.items()})
+            return self._affine(content)
         if kind == "estimator":
             return self.estimator(content)
         raise ValueError(f"a value of kind {kind!r}")
 
-
-def _affine(parts: Mapping[str, Any]) -> Affine:
-    """Return the map, if its arrays fit each other."""
-    affine = Affine(**parts)
-    d, k = affine.down.shape
-    shapes = {"center": (d,), "offset": (d,), "gain": (d,), "up": (k, d), "down": (d, k)}
-    for name, shape in shapes.items():
-        array = getattr(affine, name)
-        if array is not None and (array.shape != shape or not np.isfinite(array).all()):
-            raise ValueError(f"{name} of shape {array.shape}, or not finite")
-    if affine.up is None and k != d:
-        raise ValueError(f"a dense map of shape {(d, k)}")
-    return affine
+    def _affine(self, refs: Mapping[str, str | None]) -> Affine:
+        """Return the map, if its arrays fit each other."""
+        parts = {part: None if name is None else self.arrays[name] for part, name in refs.items()}
+        affine = Affine(**parts)  # type: ignore[arg-type]
+        d, k = affine.down.shape
+        shapes = {"center": (d,), "offset": (d,), "gain": (d,), "up": (k, d), "down": (d, k)}
+        for part, name in refs.items():
+            array = parts[part]
+            if name is not None and array is not None:
+                if name not in self._finite:
+                    is_number = array.dtype.kind in "biuf"
+                    self._finite[name] = is_number and bool(np.isfinite(array).all())
+                if array.shape != shapes[part] or not self._finite[name]:
+                    raise ValueError(f"{part} of shape {array.shape}, or not finite")
+        if affine.up is None and k != d:
+            raise ValueError(f"a dense map of shape {(d, k)}")
+        return affine

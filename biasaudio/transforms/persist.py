@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -39,12 +40,20 @@ from biasaudio.errors import DataError, ParameterError
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._archive import digest, read_arrays, write_arrays
 from biasaudio.transforms._state import Reader, Writer
+from biasaudio.transforms._trial import check_header, try_out
 
 __all__ = ["check_path", "load", "read_header", "save"]
 
 FORMAT_NAME = "biasaudio-correction"
 FORMAT_VERSION = 1
 SUFFIX = ".npz"
+# Of 4 bytes a character; as JSON it takes 20 times as much.
+_LONGEST_HEADER = 2**24
+# What a file of a stranger can lead to.
+_UNFIT = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError),
+    *(RuntimeError, MemoryError),
+)
 
 
 def save(transform: Any, path: str | os.PathLike[str]) -> Path:
@@ -146,13 +155,15 @@ def load(path: str | os.PathLike[str]) -> Any:
     does not prove who wrote the file.
     """
     header, arrays = _read(Path(path))
-    reader = Reader(arrays, str(header.get("biasaudio")))
+    reader = Reader(arrays, header["biasaudio"])
     try:
-        return reader.estimator(header)
+        transform = reader.estimator(header)
+        try_out(transform, header, arrays)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except _UNFIT as error:
         raise _damaged(Path(path), error) from error
+    return transform
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -174,7 +185,10 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         As in `load`, but for a class that is not known.
     """
     header, arrays = _read(Path(path))
-    return header | {"domains": arrays["domains"].tolist()}
+    try:
+        return header | {"domains": arrays["domains"].tolist()}
+    except KeyError as error:
+        raise _damaged(Path(path), error) from error
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
@@ -232,23 +246,36 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the header and all arrays of a file, once all checks have passed."""
     arrays = read_arrays(path)
     try:
-        header = json.loads(str(arrays["header"][()]))
+        text = arrays["header"]
+        if text.ndim or text.dtype.kind != "U" or text.nbytes > _LONGEST_HEADER:
+            raise ValueError("it has no header")
+        header = json.loads(str(text[()]))
         name, found = header["format"], header["format_version"]
-    except (KeyError, TypeError, ValueError, IndexError, RecursionError):
+        writer = str(header.get("biasaudio"))[:40]
+    except _UNFIT:
         raise DataError(
             f"{path} is an npz file, but not a correction saved by biasaudio; give a file that "
             "save wrote"
         ) from None
     if name != FORMAT_NAME:
-        raise DataError(f"{path} is a {name!r} file; give a correction, {FORMAT_NAME!r}")
+        raise DataError(
+            f"{path} is a {reprlib.repr(name)} file; give a correction, {FORMAT_NAME!r}"
+        )
     if type(found) is not int or found < 1:
-        raise DataError(f"{path} has format version {found!r}; save the correction again")
+        raise DataError(
+            f"{path} has format version {reprlib.repr(found)}; save the correction again"
+        )
     if found > FORMAT_VERSION:
         raise DataError(
-            f"{path} has format version {found}, written by biasaudio {header.get('biasaudio')}; "
+            f"{path} has format version {found}, written by biasaudio {writer}; "
             f"this one reads up to {FORMAT_VERSION}, so update biasaudio"
         )
-    if header.get("sha256") != digest(header, arrays):
+    try:
+        is_right = header.get("sha256") == digest(header, arrays)
+        check_header(header)
+    except _UNFIT as error:
+        raise _damaged(path, error) from error
+    if not is_right:
         raise DataError(
             f"{path} does not have the contents that its checksum says; copy it or save the "
             "correction again"
@@ -257,7 +284,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split())[:300]
     return DataError(
         f"{path} does not hold what a correction needs ({type(error).__name__}: {text}); save the "
         "correction again"

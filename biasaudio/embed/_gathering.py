@@ -1,0 +1,159 @@
+"""Take what became of each clip, and commit it to a store now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os.path import commonpath, relpath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from biasaudio.datasets.audio import AudioFiles
+from biasaudio.embed._work import Job, Outcome
+from biasaudio.errors import StoreError
+from biasaudio.store.clips import encode
+from biasaudio.store.content import Content, Origin
+from biasaudio.store.parts import PartWriter
+
+__all__ = ["FAILED", "Gathering"]
+
+# A file decodes in some 10 ms; so many at once hide what handing them over takes.
+BATCH = 8
+BUFFER_BYTES = 2**26
+SHARE = 0.02
+FAILED = ("dataset", "clip_id", "path", "reason")
+
+
+class Gathering:
+    """Take what became of each clip, and commit it now and then.
+
+    Parameters
+    ----------
+    files : AudioFiles
+    folder : Path
+        The store.
+    embedding : str
+    identity : dict
+        Of the model.
+    commit_seconds : float
+    progress : bool
+
+    Attributes
+    ----------
+    n_embedded, n_present : int
+        Clips that were committed, and that were there already.
+    failed : list of tuple
+        Dataset, clip, path and reason of each other clip.
+    seconds : float
+        Of audio that was embedded.
+    """
+
+    def __init__(
+        self,
+        files: AudioFiles,
+        folder: Path,
+        embedding: str,
+        identity: dict[str, Any],
+        commit_seconds: float,
+        progress: bool,
+    ) -> None:
+        self.clips, self.paths = files.clips, files.paths
+        self.embedding, self.identity = embedding, identity
+        self.writer = PartWriter(folder, embedding, identity, files.clips.datasets)
+        self.commit_seconds = commit_seconds
+        self.n_embedded = self.n_present = 0
+        self.seconds = 0.0
+        self.failed: list[tuple[str, str, str, str]] = []
+        self._root = commonpath([path.parent for path in self.paths])
+        self._waiting: list[Outcome] = []
+        self._begin = self._last = time.monotonic()
+        options: dict[str, Any] = {"unit": " clips", "smoothing": 0.1, "leave": False}
+        options |= {"file": sys.stderr, "disable": not progress, "desc": embedding}
+        self._bar = tqdm(total=len(self.paths), **options)
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """Commit what was taken, also after an interruption."""
+        is_writable = True
+        try:
+            with self._bar:
+                yield
+        except StoreError:
+            is_writable = False
+            raise
+        finally:
+            if is_writable:
+                self._commit()
+
+    def batches(self) -> list[list[Job]]:
+        """Return the clips a few at a time, each batch of one dataset."""
+        found: list[list[Job]] = []
+        for dataset in self.clips.datasets:
+            there, ids = self.writer.present(dataset), self.clips.clip_id
+            rows = np.flatnonzero(self.clips.dataset == dataset).tolist()
+            jobs = [Job(row, self.paths[row], there.get(ids[row])) for row in rows]
+            found += [jobs[at : at + BATCH] for at in range(0, len(jobs), BATCH)]
+        return found
+
+    def take(self, _: int, outcomes: list[Outcome], __: list[str]) -> None:
+        """Count what became of some clips of one dataset, and commit if it is time."""
+        name = self.clips.dataset[outcomes[0].row]
+        if self._waiting and self.clips.dataset[self._waiting[0].row] != name:
+            self._commit()
+        for outcome in outcomes:
+            if outcome.vectors is not None:
+                self._waiting.append(outcome)
+            elif outcome.reason:
+                row = outcome.row
+                about = (name, self.clips.clip_id[row], str(self.paths[row]), outcome.reason)
+                self.failed.append(about)
+            else:
+                self.n_present += 1
+        self._bar.update(len(outcomes))
+        now = time.monotonic()
+        pause = max(self.commit_seconds, SHARE * (now - self._begin))
+        size = sum(each.vectors.nbytes for each in self._waiting if each.vectors is not None)
+        if now - self._last > pause or size > BUFFER_BYTES:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Write what is waiting; when this returns it is on disk."""
+        waiting = self._waiting
+        if waiting:
+            present = set(self.writer.add(self._content(waiting)))
+            ids = self.clips.clip_id
+            added = [each for each in waiting if ids[each.row] not in present]
+            self.n_present += len(present)
+            self.n_embedded += len(added)
+            self.seconds += sum(each.seconds for each in added)
+            # Not before: who is interrupted while writing tries once more at the end.
+            self._waiting = []
+        self._last = time.monotonic()
+
+    def _content(self, outcomes: Sequence[Outcome]) -> Content:
+        clips = self.clips.select([each.row for each in outcomes])
+        vectors = [each.vectors for each in outcomes if each.vectors is not None]
+        owner = np.repeat(np.arange(len(vectors)), [len(each) for each in vectors])
+        sources = pd.DataFrame(
+            {
+                "clip_id": clips.clip_id,
+                "path": [relpath(self.paths[each.row], self._root) for each in outcomes],
+                "sha256": [each.sha256 for each in outcomes],
+            },
+            dtype=object,
+        )
+        return Content(
+            clips.datasets[0],
+            self.embedding,
+            np.concatenate(vectors),
+            np.arange(len(owner)),
+            encode(clips.clip_id)[owner],
+            clips,
+            Origin(self.identity, sources),
+        )
