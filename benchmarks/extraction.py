@@ -122,7 +122,7 @@ def measure(spec: str, audio: Path, paths: Sequence[Path], turns: int) -> dict[s
     """
     import sys
 
-    engine = sys.modules["biasaudio.embed.extract"]
+    engine = sys.modules["biasaudio.embed.extraction"]
     model = load_model(spec)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -163,7 +163,7 @@ def test_an_interrupted_extraction_is_named_and_gone_on_with(audio, tmp_path, ca
 
     argv = ["extract", "audio", "--model", "melstats", "--out", "store", "--quiet"]
     with monkeypatch.context() as patch:
-        patch.setattr(import_module("biasaudio.embed.extract"), "run_all", interrupted)
+        patch.setattr(import_module("biasaudio.embed.extraction"), "run_all", interrupted)
         assert main(argv) == 130
     (out / "bad.unfinished").write_text('{"argv": ["correct", "fit"], "folder": "/"}')
     capsys.readouterr()
@@ -182,6 +182,56 @@ def test_an_interrupted_extraction_is_named_and_gone_on_with(audio, tmp_path, ca
     assert "max_seconds=0.5 (now None)" in capsys.readouterr().err
     call(capsys, "extract", audio, "--model", "melstats", "--out", out, "--overwrite")
     assert "no extraction is unfinished" in call_text(capsys, "store", "resume", out)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_was_killed_before_its_first_commit_is_gone_on_with(
+    audio, tmp_path, capsys, monkeypatch, overwrite
+):
+    out = tmp_path / "store"
+    argv = ["extract", str(audio), "--model", "melstats", "--out", str(out)]
+    if overwrite:
+        call(capsys, *argv)
+        argv += ["--overwrite", "--set", "frame_seconds=0.3"]
+    resumed = [*argv, "--resume"]
+    argv += ["--quiet", "--n-jobs", "1"]
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("biasaudio.embed.extraction"), "run_all", interrupted)
+        assert main(argv) == 130
+    assert [path.suffix for path in out.iterdir() if path.suffix != ".h5"] == [".unfinished"]
+    assert [each["argv"] for each in call(capsys, "store", "resume", out)["unfinished"]] == [argv]
+    if overwrite:
+        (out / ".melstats.new").mkdir()
+    assert call(capsys, *resumed)["embedded"] == 6
+    if overwrite:
+        assert EmbeddingStore(out).origin("mine", "melstats").model["hop"] == 6656
+    assert main(["store", "resume", str(out), "--yes"]) == 0
+    assert "0 clips embedded" in capsys.readouterr().out
+    assert sorted(each.name for each in out.iterdir()) == [
+        "mine.melstats.h5",
+        "theirs.melstats.h5",
+    ]
+    (tmp_path / "empty").mkdir()
+    assert main(["store", "resume", str(tmp_path / "empty")]) == 1
+    assert "without .h5" in capsys.readouterr().err
+
+
+def test_labels_that_contradict_name_the_way_out(audio, tmp_path, capsys):
+    out, clips = tmp_path / "store", audio / "clips.csv"
+    argv = ["extract", audio, "--model", "melstats", "--out", out, "--clips", clips]
+    argv += ["--column", "label=instrument"]
+    call(capsys, *argv)
+    clips.write_text(clips.read_text().replace("mine/1.wav,mine,flute", "mine/1.wav,mine,cello"))
+    assert main([*map(str, argv), "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert "or pass --overwrite, so that what is given now wins" in error
+    assert error.count("\n") == 1
+    assert call(capsys, *argv, "--overwrite")["present"] == 6
+    assert EmbeddingStore(out).clips("mine").labels["cello"].tolist() == [True, True, True]
 
 
 def call_text(capsys, *argv):

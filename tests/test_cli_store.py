@@ -1,6 +1,7 @@
 """``biasaudio store``: listing, importing, checking, merging, and clearing the cache."""
 
 import re
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from audit_fixtures import N, arrays, call, failure, saved, strict
 
 from biasaudio.store import EmbeddingStore, import_arrays
+from biasaudio.store import index as index_module
 
 
 @pytest.fixture
@@ -183,6 +185,41 @@ def test_listing_says_in_how_many_files_an_embedding_lies(capsys, folder):
     assert row.split()[-3:] == [str(N), "2", "2"]
 
 
+def test_a_dataset_that_comes_during_a_listing_is_no_crash(capsys, folder, monkeypatch):
+    real, listed = index_module.index_now, []
+
+    def overtaken(path):
+        found = real(path)
+        if not listed:
+            listed.append(1)
+            import_arrays(folder, np.ones((1, 2)), ["x"], dataset="later")
+        return found
+
+    monkeypatch.setattr(index_module, "index_now", overtaken)
+    code, out, _ = call(capsys, "store", "ls", folder)
+    assert (code, len(out.splitlines())) == (0, 2)
+    code, out, _ = call(capsys, "store", "ls", folder)
+    assert (code, len(out.splitlines())) == (0, 3)
+
+
+def test_the_bar_counts_what_is_merged(capsys, folder, monkeypatch):
+    totals = []
+
+    @contextmanager
+    def progress(_args, _what, _unit, total):
+        totals.append(total)
+        yield lambda _: None
+
+    import_arrays(folder, np.ones((7, 2)), list("abcdefg"), dataset="whole")
+    monkeypatch.setattr("biasaudio.cli.store.progress", progress)
+    out = folder.parent / "out.h5"
+    assert call(capsys, "store", "export", folder, out, "--embeddings", "toy")[0] == 0
+    assert call(capsys, "store", "export", folder, out, "--overwrite")[0] == 0
+    assert call(capsys, "store", "compact", folder, "--embedding", "toy")[0] == 0
+    assert call(capsys, "store", "compact", folder)[0] == 0
+    assert totals == [N, N + 7, N, 0]
+
+
 def test_verify_names_each_damaged_clip_and_repair_takes_it_out(capsys, folder):
     n_clips = f"2 files, {N} clips"
     assert call(capsys, "store", "verify", folder) == (0, f"{folder}: {n_clips}, no faults\n", "")
@@ -199,7 +236,7 @@ def test_verify_names_each_damaged_clip_and_repair_takes_it_out(capsys, folder):
     assert [re.split("  +", line) for line in lines[1:3]] == [
         [file.name, "a", "toy", clip, what] for clip in ("a-3", "a-5")
     ]
-    left = "a write that was not finished; harmless, and --repair removes it"
+    left = "a write that was not finished; harmless, and --repair takes it away"
     assert lines[3:] == [
         "",
         f"x.h5.partial: {left}",

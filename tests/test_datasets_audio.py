@@ -112,8 +112,6 @@ def test_no_audio_says_what_there_is(tree, tmp_path):
         ("__a/1.wav", "the folder name '__a' cannot be that of a dataset.*rename the folder"),
         ("a\\b/1.wav", "the folder name"),
         ("a\nb/1.wav", r"the folder name 'a\\nb' cannot"),
-        ("a/1\x1b[2J.wav", r"the file name '1\\x1b\[2J\.wav' has characters that"),
-        (os.fsdecode(b"a/\xff.wav"), r"the file name '\\udcff\.wav'"),
     ],
 )
 def test_names_that_cannot_be_kept_are_named(tree, name, message):
@@ -121,6 +119,18 @@ def test_names_that_cannot_be_kept_are_named(tree, name, message):
     with pytest.raises(DataError, match=message) as caught:
         find_audio(tree)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["1\x1b[2J.wav", os.fsdecode(b"\xff.wav"), "x\ny/1.wav"])
+def test_files_whose_names_cannot_be_kept_are_refused_alone(tree, name):
+    touch(tree / "a", name)
+    found = find_audio(tree)
+    assert len(found.paths) == 5
+    assert [path for path, _ in found.refused] == [tree / "a" / name]
+    assert "has characters that cannot be printed; rename it" in found.refused[0][1]
+    assert found.refused[0][1].isprintable()
+    with pytest.raises(DataError, match=r"has no audio that can be kept: its name .* rename"):
+        find_audio(touch(tree.parent / "other", f"a/{name}"))
 
 
 def test_a_folder_that_cannot_be_read_is_named(tree, monkeypatch):
@@ -225,10 +235,11 @@ def test_a_manifest_names_the_files(manifest, form):
     found = find_audio(source, clips, columns=COLUMNS)
     assert found.kind == "manifest"
     assert found.paths == tuple(manifest / name for name in ("x/1.wav", "x/2.wav", "y/1.wav"))
-    assert found.clips.clip_id.tolist() == ["x/1.wav", "x/2.wav", "y/1.wav"]
+    assert found.clips.clip_id.tolist() == ["1.wav", "2.wav", "1.wav"]
     assert found.clips.dataset.tolist() == ["x", "x", "y"]
+    assert found.root == manifest
     assert found.clips.split.tolist() == ["train", "valid", "test"]
-    assert found.clips.group.tolist() == ["s1", "s1", "y/1.wav"]
+    assert found.clips.group.tolist() == ["s1", "s1", "1.wav"]
     assert found.clips.labels["cello"].tolist() == [True, False, True]
     assert [path.name for path in found.unlisted] == ["extra.wav"]
 
@@ -250,13 +261,26 @@ def test_ids_datasets_and_0_1_columns_of_a_manifest(manifest, monkeypatch):
     found = find_audio(
         manifest, rows.drop(columns=["clip_id", "dataset"]), columns={"path": "file"}
     )
-    assert found.clips.clip_id.tolist() == ["x/1.wav", "y/1.wav", "y/gone.wav"]
+    assert found.clips.clip_id.tolist() == ["1.wav", "1.wav", "gone.wav"]
     assert found.clips.dataset.tolist() == ["x", "y", "y"]
     # The folder by another name: through a link, or from inside.
     (manifest.parent / "link").symlink_to(manifest, target_is_directory=True)
     for source in (manifest.parent / "link", "."):
         monkeypatch.chdir(manifest)
         assert find_audio(source, rows, columns={"path": "file"}).clips.clip_id.tolist()[1] == "q"
+
+
+def test_a_file_has_the_same_id_with_and_without_a_manifest(tree):
+    plain = find_audio(tree)
+    paths = [str(path.relative_to(tree)) for path in plain.paths]
+    for columns in ({}, {"dataset": plain.clips.dataset}):
+        found = find_audio(tree, pd.DataFrame({"path": paths, **columns}))
+        assert found.clips.clip_id.tolist() == plain.clips.clip_id.tolist()
+        assert found.clips.dataset.tolist() == plain.clips.dataset.tolist()
+    found = find_audio(tree, pd.DataFrame({"path": paths, "dataset": "b"}))
+    assert found.clips.clip_id.tolist() == [
+        *("a/1.ogg", "1.mp3", "x/10.FLAC", "x/2.wav", "loose.aiff"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -280,8 +280,10 @@ FUZZ = """
     import numpy as np, soundfile
     from biasaudio.embed.audio import read_audio
     from biasaudio.errors import DataError
-    # Address space, of which numpy's threads reserve a good part without using it.
-    resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
+    # Beyond the address space that numpy's threads have reserved, a part for each core.
+    with open("/proc/self/statm") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**30,) * 2)
     rng = np.random.default_rng(int(sys.argv[2]))
     samples = rng.uniform(-0.5, 0.5, (3000, 2))
     seeds = []
@@ -304,8 +306,10 @@ FUZZ = """
             read += bool(np.isfinite(waveform).all())
         except DataError as error:
             refused += "\\n" not in str(error)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(read, refused, grown // 1024)
+    # Not ru_maxrss, which a process inherits from the one that has started it.
+    with open("/proc/self/status") as file:
+        [peak] = [int(line.split()[1]) for line in file if line.startswith("VmHWM:")]
+    print(read, refused, peak // 1024)
 """
 
 

@@ -1,6 +1,7 @@
 """From files of audio to a store: what comes in, what is listed, and what is done once only."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from extract_fixtures import RATE, ToyModel, assert_right, exported, held, names
 
 from biasaudio.cli.main import main
 from biasaudio.datasets.audio import find_audio
-from biasaudio.embed.extract import extract
+from biasaudio.embed.extraction import extract
 from biasaudio.errors import BiasAudioError, DataError, ParameterError
 from biasaudio.store import EmbeddingStore, import_arrays
+from biasaudio.store.merge import export_store
+from biasaudio.store.seal import read_seal
+from biasaudio.store.sealing import is_intact
 
 FILES = ["mine.toy.h5", "theirs.toy.h5"]
 
@@ -202,8 +206,12 @@ def test_vectors_that_were_imported_are_not_mixed_with_extracted_ones(audio, sto
     import_arrays(store, np.ones((1, 4)), ["a"], dataset="mine", embedding="toy")
     with pytest.raises(ParameterError, match="the model that made it is not known"):
         extract(audio, ToyModel(), store)
-    extract(audio, ToyModel(), store, overwrite=True)
-    assert_right(held(store), truth(audio, ToyModel()))
+    with pytest.raises(ParameterError, match=r"1 clip\(s\) of dataset 'mine' .* as 'a', .* name"):
+        extract(audio, ToyModel(), store, overwrite=True)
+    (audio / "mine" / "clip000.wav").rename(audio / "mine" / "a")
+    files = find_audio(audio, pd.DataFrame({"path": ["mine/a", "mine/clip001.wav"]}))
+    assert counts(extract(files, ToyModel(), store, overwrite=True)) == (2, 0, 0)
+    assert set(held(store)) == {("mine", "a"), ("mine", "clip001.wav")}
 
 
 def test_one_embedding_is_of_one_model_also_in_datasets_that_were_not_given(audio, store):
@@ -253,16 +261,14 @@ def test_a_manifest_says_what_the_clips_are(audio, manifest, store):
     assert len(files.unlisted) == 4
     result = extract(files, ToyModel(), store)
     assert counts(result) == (6, 0, 1)
-    assert result.failed.clip_id[0] == "mine/lost.wav"
+    assert result.failed.clip_id[0] == "lost.wav"
     assert "not there" in result.failed.reason[0]
     table = EmbeddingStore(store).table("toy")
     assert table.clips.label_names == ["cello", "flute"]
     assert table.clips.group.tolist() == ["s0", "s1", "s2"] * 2
     assert table.clips.labels["flute"].tolist() == [False, True, False] * 2
     made = EmbeddingStore(store).origin("mine", "toy")
-    assert made.sources["path"].tolist() == [f"clip00{i}.wav" for i in range(3)] or made.sources[
-        "path"
-    ].tolist() == [f"mine/clip00{i}.wav" for i in range(3)]
+    assert made.sources["path"].tolist() == [f"mine/clip00{i}.wav" for i in range(3)]
 
 
 def test_clips_that_contradict_the_store_stop_before_anything_is_computed(
@@ -274,9 +280,189 @@ def test_clips_that_contradict_the_store_stop_before_anything_is_computed(
     )
     manifest.write_text(text)
     files = find_audio(audio, manifest, columns=COLUMNS)
-    with pytest.raises(DataError, match="clip001"):
+    with pytest.raises(DataError, match=r"clip001.* or pass overwrite=True, so that what is given"):
         extract(files, ToyModel(calls=str(calls)), store, embedding="other")
     assert calls.read_text() == ""
+    extract(audio, ToyModel(), store, embedding="third")
+    # Whatever embedding is asked for, the labels are those of the clips.
+    assert counts(extract(files, ToyModel(), store, overwrite=True)) == (0, 6, 1)
+    for path in store.glob("mine.*.h5"):
+        row = EmbeddingStore(path).clips("mine").labels.loc["clip001.wav"]
+        assert row[lambda each: each].index.tolist() == ["cello"], path
+        assert is_intact(path, read_seal(path))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_labels_that_are_given_later_are_kept_in_all_files(
+    audio, manifest, store, calls, overwrite
+):
+    extract(audio, ToyModel(), store)
+    extract(audio, ToyModel(2.0), store, embedding="twice")
+    files = find_audio(audio, manifest, columns=COLUMNS)
+    result = extract(files, ToyModel(calls=str(calls)), store, overwrite=overwrite)
+    assert counts(result) == (0, 6, 1)
+    assert calls.read_text() == ""
+    for path in store.iterdir():
+        clips = EmbeddingStore(path).clips()
+        assert clips.group.tolist()[:3] == ["s0", "s1", "s2"]
+        assert clips.labels["flute"].tolist() == [False, True, False, False, False]
+        assert clips.mask["flute"].tolist() == [True, True, True, False, False]
+    assert_right(held(store), truth(audio, ToyModel()))
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    extract(files, ToyModel(), store, overwrite=overwrite)
+    extract(audio, ToyModel(), store, overwrite=overwrite)
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+
+
+class Failing(ToyModel):
+    """Fail from some call on."""
+
+    def __init__(self, scale, n, error=RuntimeError):
+        super().__init__(scale)
+        self.left, self.error = n, error
+
+    def embed(self, audio):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error("no idea")
+        return super().embed(audio)
+
+
+class Stop(BaseException):
+    """End a run as a kill does, but for what is committed."""
+
+
+def test_an_overwrite_that_ends_early_leaves_the_old_vectors_and_goes_on(audio, store, calls):
+    extract(audio, ToyModel(), store)
+    extract(audio, ToyModel(), store, embedding="kept")
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+
+    def now():
+        return {path.name: path.read_bytes() for path in store.iterdir() if path.is_file()}
+
+    for options in ({"max_seconds": 1e9}, {"max_seconds": "1"}, {"n_jobs": 0}):
+        with pytest.raises(ParameterError):
+            extract(audio, ToyModel(2.0), store, overwrite=True, **options)
+    # Another model was begun with, and given up.
+    with pytest.raises(Stop):
+        extract(audio, Failing(3.0, 9, Stop), store, overwrite=True)
+    with pytest.raises(Stop):
+        extract(audio, Failing(2.0, 9, Stop), store, overwrite=True)
+    assert now() == before
+    assert names(store) == [".toy.new", *sorted(before)]
+    assert_right(held(store), truth(audio, ToyModel()))
+    # Without overwrite it stays, as it is not in the store.
+    extract(audio, ToyModel(), store)
+    model = ToyModel(2.0, calls=str(calls))
+    result = extract(audio, model, store, overwrite=True)
+    assert result.n_embedded + result.n_present == 10
+    assert 0 < result.n_embedded == len(calls.read_text().split()) < 10
+    assert_right(held(store), truth(audio, ToyModel(2.0)))
+    assert_right(held(store, "kept"), truth(audio, ToyModel()))
+    assert names(store) == sorted(before)
+    extract(audio, ToyModel(2.0), store.with_name("other"))
+    assert (
+        exported(store.with_name("other"), store.with_name("a.h5"))
+        == export_store(store, store.with_name("b.h5"), embeddings=["toy"]).read_bytes()
+    )
+
+
+def test_an_overwrite_in_which_all_fail_keeps_the_old_vectors(audio, store):
+    extract(audio, ToyModel(), store)
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    assert counts(extract(audio, Failing(2.0, 0), store, overwrite=True)) == (0, 0, 10)
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+    # What fails alone is left out, with its labels.
+    assert counts(extract(audio, Failing(2.0, 9), store, overwrite=True)) == (9, 0, 1)
+    assert_right(held(store), truth(audio, ToyModel(2.0)))
+    assert len(held(store)) == 9
+
+
+def test_clips_that_are_not_given_are_not_lost_to_another_model(audio, store, calls):
+    extract(audio, ToyModel(), store)
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    (audio / "mine" / "clip001.wav").unlink()
+    message = (
+        r"1 clip\(s\) of dataset 'mine' .* such as 'clip001.wav', .* embedding=\.\.\., or give"
+    )
+    with pytest.raises(ParameterError, match=message):
+        extract(audio, ToyModel(2.0, calls=str(calls)), store, overwrite=True)
+    assert calls.read_text() == ""
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_a_dead_process_left_after_the_replacement_is_removed(
+    audio, store, overwrite, monkeypatch
+):
+    extract(audio, ToyModel(), store)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        extract(audio, ToyModel(2.0), store, overwrite=True)
+    assert ".toy.new" in names(store)
+    assert counts(extract(audio, ToyModel(2.0), store, overwrite=overwrite)) == (0, 10, 0)
+    assert names(store) == FILES
+    assert_right(held(store), truth(audio, ToyModel(2.0)))
+
+
+def test_what_waits_damaged_is_computed_again(audio, store):
+    extract(audio, ToyModel(), store)
+    with pytest.raises(Stop):
+        extract(audio, Failing(2.0, 9, Stop), store, overwrite=True)
+    for path in (store / ".toy.new").iterdir():
+        path.write_bytes(b"damaged")
+    assert counts(extract(audio, ToyModel(2.0), store, overwrite=True)) == (10, 0, 0)
+    assert_right(held(store), truth(audio, ToyModel(2.0)))
+
+
+@pytest.mark.parametrize("value", [np.float32(1), {1}, float("nan"), b"x"])
+def test_an_identity_that_cannot_be_written_is_named(audio, store, value, calls):
+    class Strange(ToyModel):
+        identity = {"kind": "toy", "odd": value}  # noqa: RUF012
+
+    with pytest.raises(ParameterError, match=r"has odd=.*, which cannot be written as JSON"):
+        extract(audio, Strange(calls=str(calls)), store)
+    assert calls.read_text() == ""
+    assert not store.exists()
+
+
+def test_an_identity_is_the_same_when_it_is_read_again(audio, store):
+    class Listing(ToyModel):
+        identity = {"kind": "toy", "sizes": (1, 2)}  # noqa: RUF012
+
+    extract(audio, Listing(), store)
+    assert counts(extract(audio, Listing(), store)) == (0, 10, 0)
+
+
+def test_paths_are_those_below_the_folder_whichever_clips_are_given(audio, store):
+    extract(find_audio(audio, pd.DataFrame({"path": ["mine/clip001.wav"]})), ToyModel(), store)
+    extract(audio, ToyModel(), store)
+    made = EmbeddingStore(store).origin("mine", "toy").sources
+    assert made["path"].tolist() == [f"mine/clip00{i}.wav" for i in range(5)]
+    assert len(held(store)) == 10
+
+
+def test_names_that_cannot_be_kept_are_listed(audio, store, capsys):
+    for name in (b"\xff.wav", b"a\x1b[2J.wav"):
+        shutil.copy(audio / "mine" / "clip001.wav", os.fsencode(audio / "mine") + b"/" + name)
+    result = extract(audio, ToyModel(), store)
+    assert counts(result) == (10, 0, 2)
+    assert all(path.isprintable() for path in result.failed["path"])
+    assert result.failed["path"][0].endswith(r"a\x1b[2J.wav")
+    assert "cannot be printed; rename it" in result.failed["reason"][0]
+    code, out, err = run(capsys, audio, "--model", "melstats", "--out", store, "--n-jobs", 1)
+    assert code == 1
+    assert "2 of 12 files could not be embedded" in err
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}])
+def test_names_that_are_too_long_are_refused_at_once(audio, store, options):
+    with pytest.raises(ParameterError, match=r"bytes too long together for the name of a file"):
+        extract(audio, ToyModel(), store, embedding="e" * 240, **options)
+    (audio / "mine").rename(audio / ("\N{SNOWMAN}" * 80))
+    with pytest.raises(ParameterError, match=r"bytes too long together for the name of a file"):
+        extract(audio, ToyModel(), store, **options)
+    assert not store.exists()
 
 
 def test_a_file_is_no_store_that_grows(audio, tmp_path):
@@ -325,15 +511,29 @@ def test_progress_tells_rate_and_time_left(audio, store, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_model_that_fails_in_a_way_of_its_own_keeps_what_was_done(audio, store):
+def test_a_model_that_fails_in_a_way_of_its_own_is_a_reason(audio, store):
     class Broken(ToyModel):
         def embed(self, audio):
             if len(audio) == 637:
-                raise RuntimeError("no idea")
+                raise RuntimeError("no\nidea\x1b")
             return super().embed(audio)
 
-    with pytest.raises(RuntimeError, match="no idea"):
-        extract(audio, Broken(), store)
+    result = extract(audio, Broken(), store)
+    assert counts(result) == (9, 0, 1)
+    assert result.failed["reason"].tolist() == [
+        "the model failed on it (RuntimeError: no idea\\x1b); check the model"
+    ]
+
+
+def test_what_no_clip_can_do_without_stops_and_keeps_what_was_done(audio, store):
+    class Lacking(ToyModel):
+        def embed(self, audio):
+            if len(audio) == 637:
+                raise ParameterError("python -m pip install it")
+            return super().embed(audio)
+
+    with pytest.raises(ParameterError, match="pip install it"):
+        extract(audio, Lacking(), store)
     assert {clip[0] for clip in held(store)} == {"mine"}
     assert len(held(store)) == 5
 

@@ -37,7 +37,7 @@ def table(name):
 def test_the_two_commands_are_as_promised():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     assert "python -m pip install . && biasaudio demo" in lines
-    assert 'python -m pip install ".[test]" && python -m pytest' in lines
+    assert 'python -m pip install ".[test]" && python -m pytest -n 2' in lines
 
 
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """A check finds any other byte, and names the clips that are hit and no other ones."""
 
+import hashlib
+import json
 import os
 import shutil
 
@@ -14,9 +16,10 @@ from biasaudio.store import EmbeddingStore, import_arrays
 from biasaudio.store.change import write_file
 from biasaudio.store.check import check_store
 from biasaudio.store.content import Content, Origin
+from biasaudio.store.inspection import inspect_file
 from biasaudio.store.lock import lock_store
 from biasaudio.store.repair import repair_store
-from biasaudio.store.seal import read_seal
+from biasaudio.store.seal import MAGIC, mark_of, read_seal
 from biasaudio.store.writer import write_vectors
 
 FRAMES = [3, 1, 4, 2, 5, 3]
@@ -304,7 +307,11 @@ def test_files_that_hold_no_store_are_faults_of_their_own(tmp_path, path):
 
 def test_what_a_dead_process_has_left_is_no_fault(tmp_path):
     write_file(tmp_path / "old.h5", [content(["a"])])
-    write_file(tmp_path / "new.h5", [content(["a", "b"])], superseded=["old.h5"])
+    write_file(
+        tmp_path / "new.h5",
+        [content(["a", "b"])],
+        superseded={"old.h5": mark_of(tmp_path / "old.h5")},
+    )
     (tmp_path / "x.h5.partial").touch()
     (tmp_path / ".lock").touch()
     scratch = tmp_path / ".derive-x"
@@ -318,3 +325,109 @@ def test_what_a_dead_process_has_left_is_no_fault(tmp_path):
     # What a process holds that lives is not left over.
     with lock_store(tmp_path, is_file=False):
         assert [left.path.name for left in check_store(tmp_path).leftovers] == ["old.h5"]
+
+
+@pytest.fixture
+def growing(tmp_path, monkeypatch):
+    """Give a store of two files, and how to let something happen while each is inspected."""
+    folder, seen = tmp_path / "st", []
+    folder.mkdir()
+    for name in ("1", "2"):
+        write_file(folder / f"{name}.h5", [content([f"clip {name}"])])
+
+    def meanwhile(change):
+        def inspect(file, advance):
+            found = inspect_file(file, advance)
+            seen.append(file.name)
+            change(len(seen))
+            return found
+
+        monkeypatch.setattr("biasaudio.store.check.inspect_file", inspect)
+
+    return folder, seen, meanwhile
+
+
+def test_files_that_are_merged_during_a_check_are_no_fault(growing):
+    folder, seen, meanwhile = growing
+
+    def merge(n):
+        if n == 3:
+            write_file(folder / "new.h5", [content(["clip 1", "clip 2"])])
+            os.replace(folder / "new.h5", folder / "1.h5")
+            (folder / "2.h5").unlink()
+
+    write_file(folder / "0.h5", [content(["clip 0"])])
+    meanwhile(merge)
+    check = check_store(folder)
+    assert (check.faults, check.n_files, check.n_clips) == ([], 2, 3)
+    # Only the file that is another one by then is read again.
+    assert seen == ["0.h5", "1.h5", "2.h5", "1.h5"]
+
+
+def test_a_store_that_changes_all_the_time_cannot_be_checked(growing):
+    folder, seen, meanwhile = growing
+    meanwhile(lambda n: os.utime(folder / "2.h5", (n, n)))
+    with pytest.raises(StoreError, match=r"cannot be checked: another process .*; wait until"):
+        check_store(folder)
+    assert seen.count("1.h5") == 1
+
+
+def test_a_link_that_leads_nowhere_is_a_fault(path):
+    (path.parent / "0.h5").symlink_to("no.h5")
+    assert [fault.what for fault in check_store(path.parent).faults] == ["it is not a file"]
+
+
+def test_a_seal_may_be_as_long_as_what_it_seals_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr("biasaudio.store.seal._LONGEST", 1000)
+    ids = [f"c{i}" for i in range(400)]
+    path = import_arrays(tmp_path / "wide.h5", np.ones((400, 99)), ids, dataset="d")
+    assert check_store(path).faults == []
+    assert path.stat().st_size - read_seal(path).size > 1000
+    words = r"the seal would have [\d,]+ bytes, but may have .*too many clips .*a folder"
+    with pytest.raises(StoreError, match=words):
+        import_arrays(tmp_path / "x" / "narrow.h5", np.ones((400, 1)), ids, dataset="d")
+    assert not (tmp_path / "x").exists()
+
+
+def forge(path, change):
+    """Change what the seal of a file says, and give it the right checksums again."""
+    data = path.read_bytes()
+    footer = data[-181:].split()
+    lengths = [int(footer[1]), int(footer[3])]
+    middle = len(data) - 181 - lengths[1]
+    head, rest = json.loads(data[middle - lengths[0] : middle]), json.loads(data[middle:-181])
+    change(head, rest)
+    parts = [json.dumps(each).encode() for each in (head, rest)]
+    ends = [f"{hashlib.sha256(part).hexdigest()} {len(part):016d} ".encode() for part in parts]
+    path.write_bytes(b"".join([data[: middle - lengths[0]], *parts, *ends, MAGIC]))
+
+
+def be_long(head, rest):
+    head["hdf5_bytes"] = 10**15
+
+
+def be_packed(head, rest):
+    for name, shape in (("features", [10**12, 8]), ("keys", [10**12])):
+        array = {"dtype": "", "shape": shape, "chunks": [], "places": []}
+        head["arrays"][f"/d/e/{name}"] = array
+    rest["vectors"]["/d/e"]["rows"] = [10**12]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(be_long, "the length before it"), (be_packed, "its number of rows")]
+)
+def test_a_seal_that_is_forged_asks_for_no_memory(tmp_path, change, reason):
+    path = tmp_path / "s.h5"
+    write_file(path, [content(["a"])])
+    forge(path, change)
+    with pytest.raises(StoreError, match=f"is damaged \\({reason}\\)"):
+        read_seal(path)
+    assert f"({reason})" in check_store(path).faults[0].what
+
+
+def test_a_model_that_is_nonsense_in_a_seal_is_no_crash(tmp_path):
+    path = tmp_path / "s.h5"
+    write_file(path, [content(["a"])])
+    forge(path, lambda head, rest: rest["models"].update({"/d/e": "[" * 10**5}))
+    path.write_bytes(flipped(path.read_bytes(), 8, 1))
+    assert check_store(path).faults

@@ -22,12 +22,13 @@ from extract_fixtures import (
     write_audio,
 )
 
-from biasaudio.embed.extract import extract
+from biasaudio.embed.extraction import extract
 from biasaudio.errors import StoreError
 from biasaudio.store import EmbeddingStore, change, import_arrays, lock
 from biasaudio.store import index as index_module
 from biasaudio.store.change import writing
-from biasaudio.store.lock import LOCK, holder_of, lock_store
+from biasaudio.store.check import check_store
+from biasaudio.store.lock import LOCK, holder_of, is_held, lock_store
 from biasaudio.store.merge import compact_store, export_store
 from biasaudio.store.parts import PartWriter
 
@@ -144,12 +145,20 @@ def read_all(store, right):
     return seen
 
 
+def holds_files(store):
+    try:
+        return any(name.endswith(".h5") for name in os.listdir(store))
+    except FileNotFoundError:
+        # Not made yet, or taken away by a writer that had nothing to write so far.
+        return False
+
+
 def test_a_reader_sees_right_clips_while_others_write_and_merge(audio, store):
     right = truth(audio, ToyModel())
     process = child(audio, store, model={"pause": 0.02}).go()
     counts, n = [], 0
     while process.process.poll() is None:
-        if names(store) and any(name.endswith(".h5") for name in names(store)):
+        if holds_files(store):
             counts.append(sum(read_all(store, right).values()))
             n += 1
     assert process.wait()[0] == 0
@@ -194,6 +203,7 @@ READS = {
     "table": lambda opened: len(opened.table("toy")),
     "clips": lambda opened: len(opened.clips("mine")),
     "origin": lambda opened: len(opened.origin("mine", "toy").sources),
+    "export": lambda opened: exported(opened.path, opened.path.parent / "x.h5"),
 }
 
 
@@ -333,6 +343,63 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     with pytest.raises(StoreError, match="cannot be written"):
         import_arrays(tmp_path / "x", np.ones((1, 2)), ["a"], dataset="d")
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_the_lock_of_another_is_not_removed(tmp_path):
+    """Somebody has removed our lock by hand, and another one writes by now."""
+    with lock_store(tmp_path, is_file=False):
+        (tmp_path / LOCK).unlink()
+        (tmp_path / LOCK).write_text("theirs")
+    assert (tmp_path / LOCK).read_text() == "theirs"
+
+
+def test_a_lock_that_another_user_has_left_is_named(tmp_path, monkeypatch):
+    import_arrays(tmp_path / "x", np.ones((1, 2)), ["a"], dataset="d")
+    path, real = tmp_path / "x" / LOCK, os.open
+    path.touch()
+
+    def refuse(file, *args, **options):
+        if str(file) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(file, *args, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    words = r"x cannot be locked: .*/x/\.lock is the lock of another user .*remove that file or"
+    with pytest.raises(StoreError, match=words) as caught:
+        import_arrays(tmp_path / "x", np.ones((1, 2)), ["b"], dataset="e")
+    assert "\n" not in str(caught.value)
+    # Whether somebody writes is not to be seen, so nothing is taken for left over.
+    assert is_held(path)
+    assert check_store(tmp_path / "x").leftovers == []
+
+
+def test_without_flock_the_file_itself_is_the_lock(tmp_path, monkeypatch):
+    import_arrays(tmp_path / "x", np.ones((1, 2)), ["a"], dataset="d")
+    path = tmp_path / "x" / LOCK
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        with lock_store(tmp_path / "x", is_file=False):
+            assert f'"pid": {os.getpid()}' in path.read_text()
+            assert is_held(path)
+            words = rf"written by process {os.getpid()} on .*; wait .*if no process does, remove /"
+            with (
+                pytest.raises(StoreError, match=words),
+                lock_store(tmp_path / "x", is_file=False, wait=0.1),
+            ):
+                pass
+        assert not path.exists()
+        assert not is_held(path)
+        # A dead process has left it, and what it had not finished.
+        path.touch()
+        (tmp_path / "x" / "y.h5.partial").touch()
+        assert check_store(tmp_path / "x").leftovers == []
+        assert not is_held(tmp_path / "x" / "d.embedding.h5")
+        words = "x cannot be written .*No such file"
+        with (
+            pytest.raises(StoreError, match=words),
+            lock_store(tmp_path / "no" / "x", is_file=False),
+        ):
+            pass
 
 
 def test_many_threads_take_the_lock_in_turn(tmp_path):

@@ -1,21 +1,24 @@
 """Parts of a growing store: added, merged, forgotten and exported, and what a crash leaves."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from biasaudio.datasets import ClipTable
-from biasaudio.errors import ParameterError, StoreError
+from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store import EmbeddingStore, change, import_arrays
 from biasaudio.store.content import Content, Origin
-from biasaudio.store.forget import forget_clips
 from biasaudio.store.index import index_files
 from biasaudio.store.lock import LOCK
 from biasaudio.store.merge import compact_store, export_store
 from biasaudio.store.parts import PartWriter
+from biasaudio.store.relabel import relabel
 from biasaudio.store.seal import read_seal
 from biasaudio.store.sealing import is_intact
+from biasaudio.store.staging import discard_useless, put_in_place, staging_folder
 
 MODEL = {"kind": "toy", "hop": 3}
 PAIR = ("d", "e")
@@ -166,10 +169,10 @@ def test_files_without_clip_tables_are_merged_too(store):
 def test_a_file_with_more_than_one_embedding_is_not_merged_away(store):
     grow(store, ["a"])
     import_arrays(store, np.ones((1, 2)), ["a"], dataset="d", embedding="f")
-    export_store(store, store / "both.h5")
+    export_store(store, store.with_name("both.h5"))
     for name in files(store):
-        if name != "both.h5":
-            (store / name).unlink()
+        (store / name).unlink()
+    store.with_name("both.h5").rename(store / "both.h5")
     grow(store, ["b"], ["cc"])
     compact_store(store)
     assert "both.h5" in files(store)
@@ -194,7 +197,7 @@ def test_merged_parts_that_are_still_there_are_passed_over(crashed):
     assert_holds(crashed, ["a", "bb"])
 
 
-@pytest.mark.parametrize("what", ["add", "compact", "forget one", "forget all", "import"])
+@pytest.mark.parametrize("what", ["add", "compact", "replace one", "replace all", "import"])
 def test_merged_parts_that_are_still_there_never_come_back(crashed, what):
     ids = ["a", "bb"]
     if what == "add":
@@ -202,12 +205,13 @@ def test_merged_parts_that_are_still_there_never_come_back(crashed, what):
         ids.append("ccc")
     elif what == "compact":
         compact_store(crashed)
-    elif what == "forget one":
-        forget_clips(crashed, PAIR, ["a"])
-        ids.remove("a")
-    elif what == "forget all":
-        forget_clips(crashed, PAIR, None)
-        assert files(crashed) == []
+    elif what == "replace one":
+        grow(staging_folder(crashed, "e"), ["a"])
+        put_in_place(crashed, "e", MODEL)
+    elif what == "replace all":
+        replace_all(crashed, ["a"])
+        assert list(held(crashed)) == ["a"]
+        assert files(crashed) == ["d.e.h5"]
         return
     else:
         import_arrays(
@@ -237,11 +241,12 @@ def test_what_cannot_be_removed_never_comes_back_either(crashed, monkeypatch):
         compact_store(crashed)
         assert len(files(crashed)) == 4
         assert_holds(crashed, ["a", "bb", "ccc"])
-        forget_clips(crashed, PAIR, ["bb"])
-        assert_holds(crashed, ["a", "ccc"])
+        grow(staging_folder(crashed, "e"), ["bb"], ["dd"])
+        put_in_place(crashed, "e", MODEL)
+        assert_holds(crashed, ["a", "bb", "ccc", "dd"])
     compact_store(crashed)
     assert files(crashed) == ["d.e.h5"]
-    assert_holds(crashed, ["a", "ccc"])
+    assert_holds(crashed, ["a", "bb", "ccc", "dd"])
 
 
 def test_a_replaced_embedding_never_hides_what_it_is_merged_into(store, monkeypatch):
@@ -256,7 +261,7 @@ def test_a_replaced_embedding_never_hides_what_it_is_merged_into(store, monkeypa
 
 
 def test_files_of_the_owner_are_not_removed(crashed):
-    """Only the name of a part is never given again."""
+    """A name without the mark of the file that was merged says nothing."""
     path = crashed / "mine.h5"
     (crashed / "d.e.h5").rename(path)
     with h5py.File(path, "r+") as handle:
@@ -265,8 +270,9 @@ def test_files_of_the_owner_are_not_removed(crashed):
     for part in crashed.glob("d.e.*.h5"):
         part.unlink()
     import_arrays(crashed / "later.h5", np.ones((1, 5)), ["z"], dataset="d", embedding="e")
+    assert "z" in EmbeddingStore(crashed).table("e", cache=False).clips.clip_id
     compact_store(crashed)
-    assert "later.h5" in files(crashed)
+    assert "z" in EmbeddingStore(crashed).table("e", cache=False).clips.clip_id
 
 
 def test_what_a_dead_process_was_writing_is_removed_by_the_next_writer(store):
@@ -280,43 +286,105 @@ def test_what_a_dead_process_was_writing_is_removed_by_the_next_writer(store):
     assert LOCK not in files(store)
 
 
+OTHER = MODEL | {"hop": 4}
+
+
+def replace_all(store, ids, model=OTHER):
+    writer = PartWriter(staging_folder(store, "e"), "e", model, ["d"])
+    for name in ids:
+        writer.add(content([name], model))
+    put_in_place(store, "e", model)
+
+
 @pytest.mark.parametrize("merged", [False, True])
-def test_forgotten_clips_are_gone_and_the_others_are_not(store, merged):
+def test_replaced_clips_are_new_and_the_others_are_not(store, merged):
     grow(store, ["a", "bb"], ["ccc"], ["dd", "e"])
     if merged:
         compact_store(store)
-    forget_clips(store, PAIR, ["bb", "ccc", "unknown"])
-    assert_holds(store, ["a", "dd", "e"])
+    new = content(["bb", "ccc", "f"])
+    sources = new.origin.sources.assign(sha256="new")
+    new = replace(new, vectors=new.vectors + 1, origin=Origin(MODEL, sources))
+    PartWriter(staging_folder(store, "e"), "e", MODEL, ["d"]).add(new)
+    assert_holds(store, ["a", "bb", "ccc", "dd", "e"])
+    put_in_place(store, "e", MODEL)
+    assert files(store) == ["d.e.h5"]
+    assert is_intact(store / "d.e.h5", read_seal(store / "d.e.h5"))
+    found = held(store)
+    assert sorted(found) == ["a", "bb", "ccc", "dd", "e", "f"]
+    for name, X in found.items():
+        assert np.array_equal(X, frames(name) + (name in ("bb", "ccc", "f"))), name
     assert dict(PartWriter(store, "e", MODEL, ["d"]).present("d")) == {
-        "a": "aa",
-        "dd": "dddd",
-        "e": "ee",
+        **{"a": "aa", "bb": "new", "ccc": "new", "dd": "dddd", "e": "ee", "f": "new"},
     }
-    before = {name: (store / name).read_bytes() for name in files(store)}
-    forget_clips(store, PAIR, [])
-    forget_clips(store, ("d", "other"), None)
-    assert {name: (store / name).read_bytes() for name in files(store)} == before
-    grow(store, ["bb"])
-    compact_store(store)
-    assert_holds(store, ["a", "bb", "dd", "e"])
-    forget_clips(store, PAIR, None)
-    assert files(store) == []
+    assert EmbeddingStore(store).clips("d").clip_id.tolist() == sorted(found)
 
 
-def test_to_forget_one_embedding_leaves_the_others_of_the_file(tmp_path):
-    path = tmp_path / "x.h5"
+def test_another_model_replaces_the_whole_and_labels_stay(store):
+    grow(store, ["a", "bb"], ["ccc"])
+    import_arrays(store, np.ones((1, 2)), ["a"], dataset="d", embedding="f", label=["cello"])
+    writer = PartWriter(staging_folder(store, "e"), "e", OTHER, ["d"])
+    new = content(["a", "ccc"], OTHER)
+    blank = ClipTable.from_columns(new.clips.clip_id, "d", split="train")
+    writer.add(replace(new, vectors=new.vectors[:, :3], clips=blank))
+    put_in_place(store, "e", OTHER)
+    assert files(store) == ["d.e.h5", "d.f.h5"]
+    assert {name: X.shape[1] for name, X in held(store).items()} == {"a": 3, "ccc": 3}
+    clips = EmbeddingStore(store).clips("d")
+    assert clips.clip_id.tolist() == ["a", "ccc"]
+    assert clips.labels["cello"].tolist() == [True, True]
+    assert clips.split.tolist() == ["train", "train"]
+    assert EmbeddingStore(store).origin("d", "e").model == OTHER
+
+
+def test_one_embedding_is_replaced_in_a_file_of_several(store):
+    path = store / "d.e.h5"
     for name in "ef":
         import_arrays(
-            path, np.ones((2, 2)), ["a", "b"], dataset="d", embedding=name, label=["cello", "oboe"]
+            path, np.ones((2, 5)), ["a", "b"], dataset="d", embedding=name, label=["cello", "oboe"]
         )
-    forget_clips(path, PAIR, ["a"])
-    assert list(held(path)) == ["b"]
-    assert list(held(path, ("d", "f"))) == ["a", "b"]
-    assert EmbeddingStore(path).clips("d").clip_id.tolist() == ["a", "b"]
-    forget_clips(path, PAIR, None)
-    assert EmbeddingStore(path).embeddings() == ["f"]
+    replace_all(store, ["a"])
+    assert files(store) == ["d.e.h5"]
+    assert list(held(store)) == ["a"]
+    assert list(held(store, ("d", "f"))) == ["a", "b"]
+    assert EmbeddingStore(store).clips("d").clip_id.tolist() == ["a", "b"]
     assert is_intact(path, read_seal(path))
-    assert EmbeddingStore(path).clips("d").label_names == ["cello", "oboe"]
+
+
+def test_only_what_our_model_made_goes_on_waiting(store):
+    grow(store, ["a"])
+    staging = staging_folder(store, "e")
+    PartWriter(staging, "e", OTHER, ["d"]).add(content(["a"], OTHER))
+    discard_useless(store, "e", OTHER)
+    assert len(files(staging)) == 1
+    assert EmbeddingStore(store).files == [store / name for name in files(store) if name[0] != "."]
+    discard_useless(store, "e", MODEL)
+    assert not staging.exists()
+    put_in_place(store, "e", MODEL)
+    assert_holds(store, ["a"])
+
+
+def test_new_labels_fill_what_was_open_and_win_only_when_asked(store):
+    grow(store, ["a"], ["bb"])
+    import_arrays(store, np.ones((1, 2)), ["bb"], dataset="d", embedding="plain")
+    before = {name: (store / name).read_bytes() for name in files(store)}
+    ids = np.array(["bb", "x"], dtype=object)
+    assert relabel(store, ClipTable.from_columns(ids, "d"), replace=False) == []
+    assert relabel(store, ClipTable.from_columns(ids, "q", genre="pop"), replace=True) == []
+    new = ClipTable.from_columns(ids, "d", genre="pop", label=["oboe", "cello"])
+    with pytest.raises(DataError, match="clip 'bb' has label 'cello' absent, but present"):
+        relabel(store, new, replace=False)
+    assert {name: (store / name).read_bytes() for name in files(store)} == before
+    changed = relabel(store, new, replace=True)
+    assert len(changed) == 2
+    assert {path.name for path in changed} == {
+        name for name in before if before[name] != (store / name).read_bytes()
+    }
+    clips = EmbeddingStore(store).clips("d")
+    assert clips.frame["genre"].to_dict() == {"a": "", "bb": "pop"}
+    assert clips.labels.idxmax(axis=1).to_dict() == {"a": "cello", "bb": "oboe"}
+    assert all(is_intact(path, read_seal(path)) for path in store.iterdir())
+    assert relabel(store, new, replace=True) == []
+    assert_holds(store, ["a", "bb"])
 
 
 def test_export_refuses_what_is_there_and_names_that_are_not(store, tmp_path):

@@ -1,6 +1,8 @@
 """A repair takes out the clips that are damaged, and loses nothing."""
 
 import os
+import threading
+import time
 
 import h5py
 import numpy as np
@@ -15,7 +17,7 @@ from biasaudio.store.check import check_store
 from biasaudio.store.content import Content, Origin, read_origin
 from biasaudio.store.lock import lock_store
 from biasaudio.store.repair import TAKEN, repair_store
-from biasaudio.store.seal import read_seal
+from biasaudio.store.seal import mark_of, read_seal
 
 IDS = ["a", "b", "=c"]
 X = np.random.default_rng(0).normal(size=(7, 4)).astype("f4")
@@ -46,6 +48,10 @@ def flip(path, at, mask=1):
     data = bytearray(path.read_bytes())
     data[at] ^= mask
     path.write_bytes(data)
+
+
+def names(folder):
+    return sorted(each.name for each in folder.iterdir())
 
 
 def taken(repair):
@@ -208,19 +214,27 @@ def test_names_in_the_table_are_no_formulas(path):
 
 def test_what_dead_processes_left_is_removed(tmp_path):
     write_file(tmp_path / "old.h5", [content([0, 1])])
-    write_file(tmp_path / "new.h5", [content()], superseded=["old.h5"])
+    write_file(
+        tmp_path / "new.h5", [content()], superseded={"old.h5": mark_of(tmp_path / "old.h5")}
+    )
+    old = (tmp_path / "old.h5").read_bytes()
     (tmp_path / "x.h5.partial").touch()
     (tmp_path / ".derive-x").mkdir()
     os.utime(tmp_path / ".derive-x", (0, 0))
     repair = repair_store(tmp_path)
-    assert (repair.quarantine, repair.after.leftovers) == (None, [])
-    assert [each.name for each in tmp_path.iterdir()] == ["new.h5"]
+    assert repair.removed == [tmp_path / n for n in ("x.h5.partial", ".derive-x", "old.h5")]
+    # What holds vectors is kept all the same.
+    assert (repair.quarantine / "old.h5").read_bytes() == old
+    assert (len(taken(repair)), repair.after.leftovers) == (0, [])
+    assert names(tmp_path) == ["new.h5", "quarantine"]
     assert clips_of(tmp_path) == IDS
 
 
 def test_what_a_damaged_file_has_replaced_is_kept(tmp_path):
     write_file(tmp_path / "old.h5", [content([0, 1])])
-    write_file(tmp_path / "new.h5", [content()], superseded=["old.h5"])
+    write_file(
+        tmp_path / "new.h5", [content()], superseded={"old.h5": mark_of(tmp_path / "old.h5")}
+    )
     flip(tmp_path / "new.h5", (tmp_path / "new.h5").read_bytes().index(X[0].tobytes()))
     repair = repair_store(tmp_path)
     assert sorted(each.name for each in repair.quarantine.iterdir()) == ["new.h5", "old.h5", TAKEN]
@@ -240,6 +254,59 @@ def test_a_failure_in_the_middle_leaves_the_store_as_it_was(path, monkeypatch):
             repair_store(path)
     assert path.read_bytes() == before
     assert repair_store(path).after.faults == []
+
+
+def test_what_cannot_be_removed_is_named(tmp_path, monkeypatch):
+    write_file(tmp_path / "new.h5", [content()])
+    (tmp_path / "x.h5.partial").touch()
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("biasaudio.store.repair.remove_files", refuse)
+        with pytest.raises(StoreError, match=r"x\.h5\.partial cannot be removed \(Permission"):
+            repair_store(tmp_path)
+    assert repair_store(tmp_path).removed == [tmp_path / "x.h5.partial"]
+
+
+def test_the_lock_that_a_repair_holds_is_not_taken_for_a_left_one(tmp_path, monkeypatch):
+    """A lock of a dead process, which the repair takes over, keeps all others out."""
+    write_file(tmp_path / "s.h5", [content()])
+    (tmp_path / ".lock").write_text("{}")
+    inside, most, threads = [1], [], []
+
+    def write():
+        with lock_store(tmp_path, is_file=False, wait=30):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.1)
+            inside.pop()
+
+    def check(path, **options):
+        threads.append(threading.Thread(target=write))
+        threads[-1].start()
+        found = check_store(path, **options)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr("biasaudio.store.repair.check_store", check)
+    assert repair_store(tmp_path).removed == []
+    inside.pop()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
+    assert names(tmp_path) == ["s.h5"]
+
+
+def test_what_another_process_is_writing_is_no_leftover(tmp_path):
+    """A file of a folder may be written under a lock of its own."""
+    write_file(tmp_path / "s.h5", [content()])
+    (tmp_path / "x.h5.partial").touch()
+    with lock_store(tmp_path / "x.h5", is_file=True):
+        assert check_store(tmp_path).leftovers == []
+        assert repair_store(tmp_path).removed == []
+    assert repair_store(tmp_path).removed == [tmp_path / "x.h5.partial"]
 
 
 def test_a_store_that_is_written_to_is_not_repaired(path, monkeypatch):

@@ -87,8 +87,10 @@ def resume(args: argparse.Namespace) -> int:
     """Name the extractions that were interrupted, and run them with ``--yes``."""
     from biasaudio.store import EmbeddingStore
 
-    store, code = EmbeddingStore(args.store), 0
-    found = read_unfinished(store.path)
+    found, code = read_unfinished(Path(args.store)), 0
+    if not found:
+        # Killed before its first commit it is no store yet; else it must be one.
+        EmbeddingStore(args.store)
     lines = []
     for each in found:
         command = shlex.join(["biasaudio", *each.argv])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ def verify(args: argparse.Namespace) -> int:
     from biasaudio.store.repair import repair_store
     from biasaudio.store.schema import list_files
 
-    n_bytes = sum(file.stat().st_size for file in list_files(args.store))
+    n_bytes = 0
+    for file in list_files(args.store):
+        # What others merge meanwhile is not there any more.
+        with suppress(OSError):
+            n_bytes += file.stat().st_size
     # Each file is read for its checksum, and for its vectors.
     total = 4 * n_bytes if args.repair else 2 * n_bytes
     with progress(args, "checking", "B", total) as advance:
@@ -84,7 +89,7 @@ def _fault_lines(check: Any) -> list[str]:
         lines += [f"and {more:,} more; --json has all"] * (more > 0)
         lines.append("")
     for left in check.leftovers:
-        lines.append(f"{left.path.name}: {left.what}; harmless, and --repair removes it")
+        lines.append(f"{left.path.name}: {left.what}; harmless, and --repair takes it away")
     held = f"{_count(check.n_files, 'file')}, {_count(check.n_clips, 'clip')}"
     if not check.faults:
         return [*lines, f"{check.path}: {held}, no faults"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from biasaudio.cli._common import emit, note
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="embed anew what another model made, or whose audio has changed",
+        help="embed anew what another model made, or whose audio has changed; new labels win",
     )
 
 
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from biasaudio.cli._fitting import pairs, settings
     from biasaudio.cli._unfinished import unfinished
     from biasaudio.datasets.audio import find_audio
-    from biasaudio.embed.extract import extract
+    from biasaudio.embed.extraction import extract
     from biasaudio.embed.models import load_model
 
     columns = dict(pairs(args.column, "--column", "NAME=COLUMN, as in label=instrument"))
@@ -107,15 +108,22 @@ def run(args: argparse.Namespace) -> int:
     }
     emit(args, _text(result, files), document)
     if failed:
-        note(args, f"biasaudio: {len(failed)} of {len(files.paths)} files could not be embedded")
+        n_files = len(files.paths) + len(files.refused)
+        note(args, f"biasaudio: {len(failed)} of {n_files} files could not be embedded")
     return 1 if failed else 0
 
 
 def _check_resume(args: argparse.Namespace, embedding: str) -> None:
     if not args.resume:
         return
+    from biasaudio.cli._unfinished import read_unfinished
     from biasaudio.store import EmbeddingStore
+    from biasaudio.store.staging import staging_folder
 
+    folder = Path(args.out)
+    # It may have been killed before its first commit.
+    if read_unfinished(folder) or staging_folder(folder, embedding).is_dir():
+        return
     store = EmbeddingStore(args.out)
     held = sorted({name for dataset in store.datasets() for name in store.embeddings(dataset)})
     if embedding not in held:

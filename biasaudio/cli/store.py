@@ -94,7 +94,10 @@ def run(args: argparse.Namespace) -> int:
 def _compact(args: argparse.Namespace) -> int:
     from biasaudio.store.merge import compact_store
 
-    with _merging(args) as advance:
+    rows = [row for row in _rows(args.store) if row["files"] > 1]
+    if args.embedding is not None:
+        rows = [row for row in rows if row["embedding"] == args.embedding]
+    with _merging(args, rows) as advance:
         written = compact_store(args.store, embedding=args.embedding, advance=advance)
     return _list_written(args, written)
 
@@ -103,7 +106,13 @@ def _export(args: argparse.Namespace) -> int:
     from biasaudio.store.merge import export_store
 
     options = {"datasets": args.datasets, "embeddings": args.embeddings}
-    with _merging(args) as advance:
+    rows = [
+        row
+        for row in _rows(args.store)
+        if row["dataset"] in (args.datasets or [row["dataset"]])
+        and row["embedding"] in (args.embeddings or [row["embedding"]])
+    ]
+    with _merging(args, rows) as advance:
         out = export_store(
             args.store, args.out, **options, overwrite=args.overwrite, advance=advance
         )
@@ -111,8 +120,10 @@ def _export(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _merging(args: argparse.Namespace) -> Iterator[Callable[[int], object]]:
-    total = sum(row["frames"] for row in _rows(args.store))
+def _merging(
+    args: argparse.Namespace, rows: list[dict[str, Any]]
+) -> Iterator[Callable[[int], object]]:
+    total = sum(row["frames"] for row in rows)
     with progress(args, "merging", " frames", total) as advance:
         yield advance
 
@@ -164,24 +175,31 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _rows(path: str) -> list[dict[str, Any]]:
-    from biasaudio.store import EmbeddingStore
-    from biasaudio.store.index import index_now
+    from biasaudio.store.clips import stored_clips
+    from biasaudio.store.frames import open_frames
+    from biasaudio.store.index import Index, read_steadily
 
-    store, index = EmbeddingStore(path), index_now(Path(path))
-    rows = []
-    for dataset in store.datasets():
-        clips = store.clips(dataset)
-        for embedding in store.embeddings(dataset):
-            frames, width = store.shape(dataset, embedding)
+    def read(index: Index) -> list[dict[str, Any]]:
+        clips = {name: stored_clips(index, name) for name in {dataset for dataset, _ in index}}
+        rows = []
+        for (dataset, embedding), files in index.items():
+            shapes = []
+            # Hundreds of files are not to be open at once.
+            for file in files:
+                with open_frames(file, dataset, embedding) as frames:
+                    shapes.append(frames.shape)
+            known = clips[dataset]
             rows.append(
                 {
                     "dataset": dataset,
                     "embedding": embedding,
-                    "frames": frames,
-                    "dims": width,
-                    "clips": "" if clips is None else len(clips),
-                    "labels": "" if clips is None else len(clips.label_names),
-                    "files": len(index[dataset, embedding]),
+                    "frames": sum(n for n, _ in shapes),
+                    "dims": shapes[0][1],
+                    "clips": "" if known is None else len(known),
+                    "labels": "" if known is None else len(known.label_names),
+                    "files": len(files),
                 }
             )
-    return rows
+        return rows
+
+    return read_steadily(Path(path), read)

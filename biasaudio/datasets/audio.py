@@ -43,14 +43,20 @@ class AudioFiles:
         there.
     kind : {'folder', 'irmas', 'openmic', 'manifest'}
         What the clips were read from.
+    root : Path
+        The folder that holds all files.
     unlisted : tuple of Path
         Audio files in the folder that belong to none of the clips.
+    refused : tuple of (Path, str)
+        Audio files that can be no clip, and why.
     """
 
     clips: ClipTable
     paths: tuple[Path, ...]
     kind: Literal["folder", "irmas", "openmic", "manifest"]
+    root: Path
     unlisted: tuple[Path, ...] = ()
+    refused: tuple[tuple[Path, str], ...] = ()
 
 
 def find_audio(
@@ -73,9 +79,10 @@ def find_audio(
         file, whose paths are relative to its folder.
     clips : path or pd.DataFrame, optional
         A manifest beside a folder.  One row a file with the columns of
-        `load_manifest` and ``path``, relative to the folder.  ``clip_id`` is
-        the path, and ``dataset`` that of a folder, where there is no such
-        column.  The columns seconds, duration and sample_rate are passed over.
+        `load_manifest` and ``path``, relative to the folder.  Where there is
+        no such column ``dataset`` is that of a folder, and ``clip_id`` too: the
+        path, without the first folder if that is called like the dataset.  The
+        columns seconds, duration and sample_rate are passed over.
     columns : mapping of str to str, optional
         What columns of the manifest are called where they are not called
         ``path``, ``label``, ``group``, ..., as in ``{"label": "instrument"}``.
@@ -135,7 +142,7 @@ def find_audio(
     trees = [path.parent for path in files if path.name == METADATA]
     if folder in trees:
         table, paths = openmic_audio(folder, audio)
-        return AudioFiles(table, tuple(paths), "openmic", _others(audio, paths))
+        return AudioFiles(table, tuple(paths), "openmic", folder, _others(audio, paths))
     if trees:
         raise DataError(
             f"{str(trees[0])!r} is an OpenMIC tree inside of the folder; give each dataset alone, "
@@ -143,7 +150,7 @@ def find_audio(
         )
     if _is_irmas(folder, audio):
         table, paths = irmas_audio(folder)
-        return AudioFiles(table, tuple(paths), "irmas", _others(audio, paths))
+        return AudioFiles(table, tuple(paths), "irmas", folder, _others(audio, paths))
     return _from_folder(folder, audio)
 
 
@@ -159,16 +166,29 @@ def _is_irmas(folder: Path, audio: list[Path]) -> bool:
 
 def _from_folder(folder: Path, audio: list[Path]) -> AudioFiles:
     inside = [PurePosixPath(path.relative_to(folder).as_posix()) for path in audio]
+    datasets = _datasets(folder, inside)
+    ids = [str(_below(path, name)) for path, name in zip(inside, datasets)]
+    # One name that cannot be kept is no reason to leave all others out.
+    refused = [
+        (path, f"its name {name!r} has characters that cannot be printed; rename it")
+        for path, name in zip(audio, ids)
+        if not name.isprintable()
+    ]
+    kept = [i for i, name in enumerate(ids) if name.isprintable()]
+    if not kept:
+        raise DataError(f"{str(folder)!r} has no audio that can be kept: {refused[0][1]}")
     clips = ClipTable.from_columns(
-        np.array([_below_dataset(path) for path in inside], dtype=object),
-        np.array(_datasets(folder, inside), dtype=object),
+        np.array([ids[i] for i in kept], dtype=object),
+        np.array([datasets[i] for i in kept], dtype=object),
     )
-    return AudioFiles(clips, tuple(audio), "folder")
+    paths = tuple(audio[i] for i in kept)
+    return AudioFiles(clips, paths, "folder", folder, refused=tuple(refused))
 
 
-def _below_dataset(path: PurePosixPath) -> str:
-    below = PurePosixPath(*path.parts[1:]) if len(path.parts) > 1 else path
-    return check_printable(str(below), "the file name")
+def _below(path: PurePosixPath, dataset: object) -> PurePosixPath:
+    """Return a path without the folder of its dataset."""
+    is_inside = len(path.parts) > 1 and path.parts[0] == dataset
+    return PurePosixPath(*path.parts[1:]) if is_inside else path
 
 
 def _datasets(folder: Path, inside: list[PurePosixPath]) -> list[str]:
@@ -218,17 +238,18 @@ def _from_manifest(
             f"{str(texts[0])!r}; give the folder that the paths are relative to"
         )
     frame = frame.drop(columns=["path", *(each for each in INFORMATIONAL if each in frame.columns)])
-    if "clip_id" not in frame.columns:
-        frame.insert(0, "clip_id", np.array([str(path) for path in inside], dtype=object))
     if "dataset" not in frame.columns:
-        frame.insert(1, "dataset", np.array(_datasets(folder, inside), dtype=object))
+        frame.insert(0, "dataset", np.array(_datasets(folder, inside), dtype=object))
+    if "clip_id" not in frame.columns:
+        ids = [str(_below(path, name)) for path, name in zip(inside, frame["dataset"])]
+        frame.insert(0, "clip_id", np.array(ids, dtype=object))
     clips = clip_table(frame, name)
     for dataset in clips.datasets:
         _check_dataset(dataset)
     for word in ("clip_id", "split", "genre", "group", "label_names"):
         for text in dict.fromkeys(getattr(clips, word)):
             check_printable(text, f"the {word.removesuffix('_names')} in {name}")
-    return AudioFiles(clips, paths, "manifest", _others(audio, list(paths)))
+    return AudioFiles(clips, paths, "manifest", folder, _others(audio, list(paths)))
 
 
 def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> pd.DataFrame:

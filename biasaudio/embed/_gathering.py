@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from os.path import commonpath, relpath
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from biasaudio._text import printable
 from biasaudio.datasets.audio import AudioFiles
 from biasaudio.embed._work import Job, Outcome
 from biasaudio.errors import StoreError
@@ -43,6 +44,9 @@ class Gathering:
         Of the model.
     commit_seconds : float
     progress : bool
+    known : mapping, optional
+        From each dataset to clips that the vectors would take the place of, and
+        the sha256 of the audio of each; only other audio is embedded anew.
 
     Attributes
     ----------
@@ -62,7 +66,9 @@ class Gathering:
         identity: dict[str, Any],
         commit_seconds: float,
         progress: bool,
+        known: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
+        self.known = known or {}
         self.clips, self.paths = files.clips, files.paths
         self.embedding, self.identity = embedding, identity
         self.writer = PartWriter(folder, embedding, identity, files.clips.datasets)
@@ -70,7 +76,7 @@ class Gathering:
         self.n_embedded = self.n_present = 0
         self.seconds = 0.0
         self.failed: list[tuple[str, str, str, str]] = []
-        self._root = commonpath([path.parent for path in self.paths])
+        self._root = files.root
         self._waiting: list[Outcome] = []
         self._begin = self._last = time.monotonic()
         options: dict[str, Any] = {"unit": " clips", "smoothing": 0.1, "leave": False}
@@ -96,10 +102,15 @@ class Gathering:
         found: list[list[Job]] = []
         for dataset in self.clips.datasets:
             there, ids = self.writer.present(dataset), self.clips.clip_id
+            old = self.known.get(dataset, {})
             rows = np.flatnonzero(self.clips.dataset == dataset).tolist()
-            jobs = [Job(row, self.paths[row], there.get(ids[row])) for row in rows]
+            jobs = [self._job(row, there.get(ids[row]), old.get(ids[row])) for row in rows]
             found += [jobs[at : at + BATCH] for at in range(0, len(jobs), BATCH)]
         return found
+
+    def _job(self, row: int, there: str | None, old: str | None) -> Job:
+        sha256 = old if there is None else there
+        return Job(row, self.paths[row], sha256, is_renewed=there is None)
 
     def take(self, _: int, outcomes: list[Outcome], __: list[str]) -> None:
         """Count what became of some clips of one dataset, and commit if it is time."""
@@ -110,9 +121,8 @@ class Gathering:
             if outcome.vectors is not None:
                 self._waiting.append(outcome)
             elif outcome.reason:
-                row = outcome.row
-                about = (name, self.clips.clip_id[row], str(self.paths[row]), outcome.reason)
-                self.failed.append(about)
+                clip, path = self.clips.clip_id[outcome.row], str(self.paths[outcome.row])
+                self.failed.append((name, clip, printable(path), printable(outcome.reason)))
             else:
                 self.n_present += 1
         self._bar.update(len(outcomes))
@@ -137,13 +147,14 @@ class Gathering:
         self._last = time.monotonic()
 
     def _content(self, outcomes: Sequence[Outcome]) -> Content:
-        clips = self.clips.select([each.row for each in outcomes])
+        rows = [each.row for each in outcomes]
+        clips = self.clips.select(rows)
         vectors = [each.vectors for each in outcomes if each.vectors is not None]
         owner = np.repeat(np.arange(len(vectors)), [len(each) for each in vectors])
         sources = pd.DataFrame(
             {
                 "clip_id": clips.clip_id,
-                "path": [relpath(self.paths[each.row], self._root) for each in outcomes],
+                "path": [Path(relpath(self.paths[row], self._root)).as_posix() for row in rows],
                 "sha256": [each.sha256 for each in outcomes],
             },
             dtype=object,

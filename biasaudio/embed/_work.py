@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasaudio.embed.audio import read_audio
-from biasaudio.embed.base import AudioModel
-from biasaudio.errors import DataError, StoreError
+from biasaudio.embed.base import FOREIGN_ERRORS, AudioModel
+from biasaudio.errors import BiasAudioError, DataError, StoreError
 from biasaudio.store.schema import fingerprint_file
 
 __all__ = ["Job", "Outcome", "embed_batch", "hash_file"]
@@ -22,11 +22,22 @@ _KEPT: dict[str, AudioModel] = {}
 
 
 class Job(NamedTuple):
-    """A clip that is to be embedded; or, with the checksum of its audio, seen to be there."""
+    """A clip that is to be embedded; or, with the checksum of its audio, seen to be there.
+
+    Attributes
+    ----------
+    row : int
+    path : Path
+    sha256 : str or None
+        Of the audio that was embedded.
+    is_renewed : bool
+        Whether other audio is embedded anew.
+    """
 
     row: int
     path: Path
     sha256: str | None
+    is_renewed: bool = False
 
 
 class Outcome(NamedTuple):
@@ -68,10 +79,11 @@ def _embed(job: Job, model: AudioModel, max_seconds: float | None) -> Outcome:
     try:
         if job.sha256 is not None:
             found = hash_file(job.path)
-            reason = "" if found == job.sha256 else CHANGED
-            return Outcome(job.row, found, 0.0, None, reason)
+            if found == job.sha256 or not job.is_renewed:
+                reason = "" if found == job.sha256 else CHANGED
+                return Outcome(job.row, found, 0.0, None, reason)
         audio = read_audio(job.path, model.sample_rate, max_seconds=max_seconds)
-        vectors = np.asarray(model.embed(audio.waveform).vectors, dtype=np.float32)
+        vectors = _vectors(model, audio.waveform)
         if vectors.ndim != 2 or vectors.shape[1] != model.dims or not len(vectors):
             raise DataError(
                 f"the model gave vectors of shape {vectors.shape}; (n, {model.dims}) is allowed"
@@ -81,6 +93,17 @@ def _embed(job: Job, model: AudioModel, max_seconds: float | None) -> Outcome:
         return Outcome(job.row, audio.sha256, audio.seconds, vectors, "")
     except DataError as error:
         return Outcome(job.row, "", 0.0, None, str(error))
+
+
+def _vectors(model: AudioModel, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    try:
+        return np.asarray(model.embed(waveform).vectors, dtype=np.float32)
+    except BiasAudioError:
+        # Such as a package that is missing, which no other clip can do without either.
+        raise
+    except FOREIGN_ERRORS as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"the model failed on it ({text[:500]}); check the model") from error
 
 
 def hash_file(path: Path) -> str:

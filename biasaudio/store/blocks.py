@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BlockTable", "Digests"]
+__all__ = ["BlockTable", "Digests", "digests_of_whole"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class BlockTable:
     clips: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     sha256: list[str] = field(default_factory=list)
+
+
+def digests_of_whole(table: BlockTable) -> dict[str, str]:
+    """Return the digest of each clip whose rows are one block."""
+    n_blocks = Counter(table.clips)
+    pairs = zip(table.clips, table.sha256)
+    return {clip: sha256 for clip, sha256 in pairs if n_blocks[clip] == 1}
 
 
 class Digests:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ from biasaudio.store.cache import clear_cache
 from biasaudio.store.content import Content, write_content, write_superseded
 from biasaudio.store.index import Index, existing, is_alone, superseded_by
 from biasaudio.store.lock import lock_store
+from biasaudio.store.opening import open_store_file
 from biasaudio.store.output import open_output
 from biasaudio.store.replace import make_folder, remove_folders, replacing
 from biasaudio.store.schema import CLIPS, PARTIAL, is_file_path, is_part, store_files
+from biasaudio.store.seal import mark_of
 from biasaudio.store.sealing import append_seal, copy_sealed
 
 __all__ = [
@@ -78,9 +80,10 @@ def writing(path: Path, *, wait: float = 10.0) -> Iterator[None]:
                     # Another process had made the folder for nothing, and took it away.
                     if not left or not isinstance(error.__cause__, FileNotFoundError):
                         raise
-            # Nobody else writes now, so these are left from a process that died.
-            for old in [] if is_file else path.glob(f"*.h5{PARTIAL}"):
-                old.unlink(missing_ok=True)
+            # Nobody else writes parts now, so these are left from a process that died.
+            for old in [] if is_file else path.glob(f"*{PARTIAL}"):
+                if is_part(old.with_suffix("")):
+                    old.unlink(missing_ok=True)
             yield
     finally:
         # Those that were made for nothing; others hold the store now.
@@ -98,7 +101,7 @@ def _make(folder: Path, store: Path) -> list[Path]:
 
 
 def settled(path: Path) -> Index:
-    """Return the index of a store, without parts that a process that died has merged.
+    """Return the index of a store, without files that a process that died has merged.
 
     Parameters
     ----------
@@ -107,9 +110,7 @@ def settled(path: Path) -> Index:
     """
     index = existing(path)
     used = {file for files in index.values() for file in files}
-    # The name of a part is never given again; that of another file may be, by its owner.
-    left = [file for file in store_files(path) if file not in used and is_part(file)]
-    _remove_merged(left)
+    _remove_merged(file for file in store_files(path) if file not in used)
     return index
 
 
@@ -129,23 +130,32 @@ def apply_changes(index: Index, changes: Sequence[Change]) -> None:
     """
     targets = dict.fromkeys(change.target for change in changes)
     gone: dict[Path, None] = {}
-    shared: dict[Path, list[tuple[str, str]]] = {}
+    # What is taken out of files that stay.
+    dropped: dict[Path, list[tuple[str, str]]] = {}
     for change in changes:
         pair = (change.content.dataset, change.content.embedding)
         for other in change.others:
-            if is_alone(index, pair, other):
+            if other not in targets and is_alone(index, pair, other):
                 gone[other] = None
             else:
-                shared.setdefault(other, []).append(pair)
-    with replacing([*targets, *shared]) as partials:
-        for target in targets:
-            here = [change for change in changes if change.target == target]
-            lost = [other.name for change in here for other in change.others if other in gone]
-            begin = target if target.exists() else None
-            contents = [change.content for change in here]
-            write_file(partials[target], contents, begin=begin, superseded=lost)
-        for other, pairs in shared.items():
-            _without(other, partials[other], pairs)
+                dropped.setdefault(other, []).append(pair)
+    marks = {other: mark_of(other) for other in gone}
+    with replacing(dict.fromkeys([*targets, *dropped])) as partials:
+        for file, partial in partials.items():
+            here = [change for change in changes if change.target == file]
+            pairs = [(each.content.dataset, each.content.embedding) for each in here]
+            # What is written anew as a whole leaves no hole of what was there.
+            is_new = not file.exists() or any(is_alone(index, pair, file) for pair in pairs)
+            merged = {
+                other.name: marks[other] for each in here for other in each.others if other in gone
+            }
+            write_file(
+                partial,
+                [each.content for each in here],
+                begin=None if is_new else file,
+                without=dropped.get(file, ()),
+                superseded=_merged_before(file) | merged,
+            )
     _remove_merged(gone)
 
 
@@ -160,7 +170,8 @@ def write_file(
     contents: Iterable[Content],
     *,
     begin: Path | None = None,
-    superseded: Sequence[str] = (),
+    without: Iterable[tuple[str, str]] = (),
+    superseded: Mapping[str, str] | None = None,
 ) -> None:
     """Write and seal a file.
 
@@ -171,8 +182,10 @@ def write_file(
     contents : iterable of Content
     begin : Path, optional
         The file that it extends.
-    superseded : sequence of str
-        Names of files that it takes the place of.
+    without : iterable of (dataset, embedding)
+        What is taken out of that.
+    superseded : mapping of str to str
+        Names of files that it takes the place of, and the mark of each.
 
     Raises
     ------
@@ -183,12 +196,14 @@ def write_file(
     """
     blocks = {} if begin is None else dict(copy_sealed(begin, partial))
     with open_output(partial) as out:
+        for dataset, embedding in without:
+            blocks.pop(f"/{dataset}/{embedding}", None)
+            del out.handle[dataset][embedding]
+            if list(out.handle[dataset]) in ([], [CLIPS]):
+                del out.handle[dataset]
         for content in contents:
             blocks[content.where] = write_content(out, content)
-        # Those that could not be removed before must not come back now.
-        before = superseded_by(out.handle, partial)
-        left = {name for name in before if partial.with_name(name).exists()}
-        write_superseded(out, sorted({*superseded, *left}))
+        write_superseded(out, superseded or {})
     append_seal(partial, blocks)
 
 
@@ -198,7 +213,7 @@ def drop_embedding(index: Index, pair: tuple[str, str], file: Path) -> None:
     Parameters
     ----------
     index : dict
-        The store's, read under its lock.
+        The store's, as `settled` returned it.
     pair : tuple of str
         Dataset and embedding.
     file : Path
@@ -207,18 +222,16 @@ def drop_embedding(index: Index, pair: tuple[str, str], file: Path) -> None:
         remove_files([file])
         return
     with replacing([file]) as partials:
-        _without(file, partials[file], [pair])
+        left = _merged_before(file)
+        write_file(partials[file], [], begin=file, without=[pair], superseded=left)
 
 
-def _without(source: Path, partial: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    blocks = dict(copy_sealed(source, partial))
-    with open_output(partial) as out:
-        for dataset, embedding in pairs:
-            blocks.pop(f"/{dataset}/{embedding}", None)
-            del out.handle[dataset][embedding]
-            if list(out.handle[dataset]) in ([], [CLIPS]):
-                del out.handle[dataset]
-    append_seal(partial, blocks)
+def _merged_before(file: Path) -> dict[str, str]:
+    """Return what a file took the place of and could not be removed: it must not come back."""
+    if not file.exists():
+        return {}
+    with open_store_file(file) as handle:
+        return superseded_by(handle, file)
 
 
 def remove_files(files: Iterable[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from biasaudio.datasets.table import ClipTable
-from biasaudio.errors import DataError
+from biasaudio.errors import DataError, StoreError
 from biasaudio.store.clips import merge_clips
-from biasaudio.store.index import TRIES
+from biasaudio.store.index import TRIES, stamp
 from biasaudio.store.inspected import Fault, Inspected
 from biasaudio.store.inspection import inspect_file
 from biasaudio.store.lock import is_held, lock_path
@@ -86,7 +87,7 @@ def check_store(
     Raises
     ------
     StoreError
-        If nothing is there.
+        If nothing is there, or another process changes files all the time.
 
     Notes
     -----
@@ -109,20 +110,16 @@ def check_store(
     ([], 2)
     """
     path = Path(path)
-    for _ in range(TRIES):
-        files = list_files(path)
-        inspected = [inspect_file(file, advance) for file in files]
-        # Where files were merged meanwhile, some are not there any more.
-        if list_files(path) == files:
-            break
-    gone = {name for each in inspected for name in each.superseded}
+    inspected = _inspect_all(path, advance)
+    n_files = len(inspected)
+    gone = _superseded(inspected)
     leftovers = find_leftovers(path)
     leftovers += [
         Leftover(each.path, "another file has taken its place")
         for each in inspected
-        if each.path.name in gone
+        if each.path in gone
     ]
-    inspected = [each for each in inspected if each.path.name not in gone]
+    inspected = [each for each in inspected if each.path not in gone]
     _check_duplicates(inspected)
     _check_tables(inspected)
     for each in inspected:
@@ -134,7 +131,40 @@ def check_store(
         for pair, part in each.parts.items()
         for name in part.names
     }
-    return Check(path, faults, leftovers, len(files), len(clips), inspected)
+    return Check(path, faults, leftovers, n_files, len(clips), inspected)
+
+
+def _inspect_all(path: Path, advance: Callable[[int], object]) -> list[Inspected]:
+    """Inspect the files of a store as they are at one time, though others write to it."""
+    done: dict[Path, tuple[tuple[int, ...] | None, Inspected]] = {}
+    stamps = _stamps(path)
+    for _ in range(TRIES):
+        for file, seen in stamps.items():
+            if file not in done or done[file][0] != seen:
+                done[file] = seen, inspect_file(file, advance)
+        before, stamps = stamps, _stamps(path)
+        if stamps == before:
+            return [done[file][1] for file in stamps]
+    raise StoreError(
+        f"{path} cannot be checked: another process has changed its files {TRIES} times meanwhile; "
+        "wait until it is done, and try again"
+    )
+
+
+def _stamps(path: Path) -> dict[Path, tuple[int, ...] | None]:
+    found: dict[Path, tuple[int, ...] | None] = dict.fromkeys(list_files(path))
+    for file in found:
+        # A link that leads nowhere is a fault, which `inspect_file` names.
+        with suppress(OSError):
+            found[file] = stamp(file)
+    return found
+
+
+def _superseded(inspected: Sequence[Inspected]) -> set[Path]:
+    """Return the files that others have taken the place of, as readers see it."""
+    held = {each.path: set(each.parts) for each in inspected}
+    named = [(each, each.path.with_name(name)) for each in inspected for name in each.superseded]
+    return {file for each, file in named if held.get(file, set()) <= set(each.parts)}
 
 
 def _check_duplicates(inspected: Sequence[Inspected]) -> None:
@@ -217,12 +247,14 @@ def _check_sources(each: Inspected) -> None:
                 each.add("the table of sources names a clip twice", *pair)
 
 
-def find_leftovers(path: Path) -> list[Leftover]:
+def find_leftovers(path: Path, *, is_ours: bool = False) -> list[Leftover]:
     """Return what processes that died have left beside a store.
 
     Parameters
     ----------
     path : Path
+    is_ours : bool
+        Whether the caller holds the lock of the store.
 
     Returns
     -------
@@ -231,18 +263,23 @@ def find_leftovers(path: Path) -> list[Leftover]:
     is_file = is_file_path(path)
     lock = lock_path(path, is_file=is_file)
     folder = path.parent if is_file else path
-    if is_held(lock):
+    if is_held(lock) and not is_ours:
         return []
     partials = [path.with_name(path.name + PARTIAL)] if is_file else []
     for suffix in () if is_file else SUFFIXES:
-        partials += sorted(folder.glob(f"*{suffix}{PARTIAL}"))
+        partials += [
+            each
+            for each in sorted(folder.glob(f"*{suffix}{PARTIAL}"))
+            # A file of a folder may be written as a store of its own.
+            if not is_held(lock_path(each.with_suffix(""), is_file=True))
+        ]
     scratch = [
         each
         for each in sorted(folder.glob(f"{SCRATCH}*"))
         if each.is_dir() and time.time() - _changed(each) > SCRATCH_SECONDS
     ]
     found = [(partials, "a write that was not finished"), (scratch, "rows of an unfinished derive")]
-    found += [([lock], "a lock that nobody holds")]
+    found += [([] if is_ours else [lock], "a lock that nobody holds")]
     return [Leftover(each, what) for each_of, what in found for each in each_of if each.exists()]
 
 

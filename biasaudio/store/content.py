@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,13 @@ class Origin:
         known = [part for part in parts if part is not None]
         if not known:
             return None
-        return Origin(known[0].model, pd.concat([each.sources for each in known]))
+        models = [each.model for each in known]
+        if any(model != models[0] for model in models):
+            raise StoreError(
+                f"files of one embedding were made by different models, {models[0]} and "
+                f"{next(model for model in models if model != models[0])}; take one of them out"
+            )
+        return Origin(models[0], pd.concat([each.sources for each in known]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,8 @@ class Content:
     clips : ClipTable
         Of the dataset, as the file is to hold it.
     origin : Origin, optional
+    sha256 : mapping of str to str
+        The digest of the rows of a clip, where it is known: other rows are not sealed.
     """
 
     dataset: str
@@ -83,6 +91,7 @@ class Content:
     keys: NDArray[np.bytes_]
     clips: ClipTable
     origin: Origin | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -129,7 +138,14 @@ def write_content(out: Output, content: Content) -> BlockTable:
         _write_origin(group, content.origin)
     write_clips(out.handle, content.dataset, content.clips)
     out.flush()
-    return digests.table()
+    table = digests.table()
+    for clip, sha256 in zip(table.clips, table.sha256):
+        if content.sha256.get(clip, sha256) != sha256:
+            raise StoreError(
+                f"the vectors of clip {clip!r} of {content.where} are not what was written; run "
+                "'biasaudio store verify', which names all such clips, and --repair"
+            )
+    return table
 
 
 def _write_origin(group: h5py.Group, origin: Origin) -> None:
@@ -174,10 +190,11 @@ def read_origin(path: Path, dataset: str, embedding: str) -> Origin | None:
     return Origin(identity, pd.DataFrame(columns, dtype=object))
 
 
-def write_superseded(out: Output, names: Sequence[str]) -> None:
-    """Say which files of the folder this one takes the place of."""
+def write_superseded(out: Output, marks: Mapping[str, str]) -> None:
+    """Say which files of the folder this one takes the place of, and the mark of each."""
     if SUPERSEDES in out.handle:
         del out.handle[SUPERSEDES]
-    if names:
-        texts = encode(np.array(sorted(names), dtype=object))
+    if marks:
+        lines = [f"{mark} {name}" for name, mark in sorted(marks.items())]
+        texts = encode(np.array(lines, dtype=object))
         out.handle.create_dataset(SUPERSEDES, data=texts, chunks=True, fletcher32=True)

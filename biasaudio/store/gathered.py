@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -33,32 +33,37 @@ class Gathered:
     parts : sequence of Frames
     advance : callable
         Told how many rows were read.
-    without : collection of str
-        Clips that are left out.
+    newer : sequence of Frames
+        Their clips take the place of those of the same name in ``parts``.
     """
 
     def __init__(
         self,
         parts: Sequence[Frames],
         advance: Callable[[int], object] = lambda _: None,
-        without: Collection[str] = (),
+        newer: Sequence[Frames] = (),
     ) -> None:
-        keys = [frames.read_keys() for frames in parts]
-        check_disjoint(parts, [each.names for each in keys])
-        self._parts, self._advance = parts, advance
+        self._parts, self._advance = [*parts, *newer], advance
+        keys = [frames.read_keys() for frames in self._parts]
+        for some in (slice(len(parts)), slice(len(parts), None)):
+            check_disjoint(self._parts[some], [each.names for each in keys[some]])
         names = np.concatenate([each.names for each in keys]).astype(str)
+        n_old = sum(len(each.names) for each in keys[: len(parts)])
+        is_gone = np.isin(names, names[n_old:])
+        is_gone[n_old:] = False
         rank = np.empty(len(names), dtype=np.intp)
-        rank[np.argsort(names, kind="stable")] = np.arange(len(names))
+        by_name = np.argsort(names, kind="stable")
+        rank[by_name] = np.arange(len(names))
         first = np.cumsum([0, *(len(each.names) for each in keys)])
         owner = np.concatenate([rank[at + each.codes] for at, each in zip(first, keys)])
         # Where each row lies: the number of its file, and the row there.
         order = np.argsort(owner, kind="stable")
-        order = order[~np.isin(np.sort(names)[owner[order]], list(without))]
+        order = order[~is_gone[by_name][owner[order]]]
         self._part = np.repeat(np.arange(len(keys)), [len(each.codes) for each in keys])[order]
         self._row = np.concatenate([np.arange(len(each.codes)) for each in keys])[order]
         left, self.owner = np.unique(owner[order], return_inverse=True)
         self.names = np.sort(names)[left].astype(object)
-        self.shape = (len(self.owner), parts[0].shape[1])
+        self.shape = (len(self.owner), self._parts[0].shape[1])
 
     def __getitem__(self, rows: NDArray[np.intp]) -> _Array:
         """Return some rows, read in stretches."""

@@ -14,6 +14,7 @@ from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store.guard import check_contents, decode_texts, read_array
 from biasaudio.store.opening import child, guard_read, open_store_file
 from biasaudio.store.schema import (
+    CLIPS,
     FEATURES,
     KEYS,
     RESERVED,
@@ -22,6 +23,7 @@ from biasaudio.store.schema import (
     list_files,
     store_files,
 )
+from biasaudio.store.seal import mark_of
 
 __all__ = [
     "Index",
@@ -33,6 +35,7 @@ __all__ = [
     "index_files",
     "index_now",
     "is_alone",
+    "matching",
     "read_steadily",
     "stamp",
     "superseded_by",
@@ -64,11 +67,11 @@ def index_files(files: Iterable[Path]) -> Index:
         If a file does not hold the layout, or a name is not allowed.
     """
     held: dict[Path, list[tuple[str, str]]] = {}
-    superseded: set[str] = set()
+    by: list[tuple[Path, str]] = []
     for file in files:
         with open_store_file(file) as handle:
             held[file] = _pairs(handle, file)
-            superseded |= superseded_by(handle, file)
+            by += [(file, name) for name in superseded_by(handle, file)]
             if not held[file]:
                 seen = name_some(f"/{name}" for name in handle) or "nothing"
                 raise StoreError(
@@ -76,8 +79,14 @@ def index_files(files: Iterable[Path]) -> Index:
                     "give a file in this layout, or write one with import_arrays"
                 )
     index: dict[tuple[str, str], list[Path]] = {}
+    # A file can only take the place of what it holds too.
+    superseded = {
+        file.with_name(name)
+        for file, name in by
+        if set(held.get(file.with_name(name), ())) <= set(held[file])
+    }
     for file, pairs in held.items():
-        if file.name not in superseded:
+        if file not in superseded:
             for pair in pairs:
                 index.setdefault(pair, []).append(file)
     return {pair: tuple(sorted(found)) for pair, found in sorted(index.items())}
@@ -108,13 +117,22 @@ def _names(group: h5py.Group) -> list[str]:
     return [name for name in group if not name.startswith(RESERVED)]
 
 
-def superseded_by(handle: h5py.File, path: Path) -> set[str]:
-    """Return the names of the files that this one has taken the place of."""
+def superseded_by(handle: h5py.File, path: Path) -> dict[str, str]:
+    """Return the files beside this one that it has taken the place of, and their marks."""
     with guard_read(path, SUPERSEDES):
         found = child(handle, SUPERSEDES, path)
     texts = None if found is None else read_array(found, path)
-    names = [] if texts is None else decode_texts(texts, path, SUPERSEDES)
-    return {name for name in names if name != path.name}
+    return matching([] if texts is None else decode_texts(texts, path, SUPERSEDES), path)
+
+
+def matching(lines: Iterable[str], path: Path) -> dict[str, str]:
+    """Return those of the files that a file lists which are still the ones it listed."""
+    marks = {name: mark for mark, _, name in (text.partition(" ") for text in lines)}
+    return {
+        name: mark
+        for name, mark in marks.items()
+        if name and Path(name).name == name != path.name and mark_of(path.with_name(name)) == mark
+    }
 
 
 def existing(path: Path) -> Index:
@@ -143,7 +161,12 @@ def already_there(embedding: str, dataset: str, files: Iterable[Path]) -> Parame
 
 def is_alone(index: Index, pair: tuple[str, str], file: Path) -> bool:
     """Say whether a file holds nothing but this embedding of this dataset."""
-    return [key for key, files in index.items() if file in files] == [pair]
+    if [key for key, files in index.items() if file in files] != [pair]:
+        return False
+    with open_store_file(file) as handle:
+        group = child(handle, pair[0], file)
+        others = {*handle} - {pair[0], SUPERSEDES}
+        return not others and {*group} <= {pair[1], CLIPS}
 
 
 def index_now(path: Path) -> Index:

@@ -77,7 +77,7 @@ class Inspected:
         From (dataset, embedding).
     tables : dict
         The clip table of each dataset that has one.
-    superseded : set of str
+    superseded : dict of str to str
         Names of the files that it takes the place of.
     seal : Seal, optional
         By which it is to be read, as the file is not what was sealed.
@@ -87,7 +87,7 @@ class Inspected:
     faults: list[Fault] = field(default_factory=list)
     parts: dict[Pair, Part] = field(default_factory=dict)
     tables: dict[str, ClipTable] = field(default_factory=dict)
-    superseded: set[str] = field(default_factory=set)
+    superseded: dict[str, str] = field(default_factory=dict)
     seal: Seal | None = None
 
     def add(self, what: str, dataset: str = "", embedding: str = "", clip: str = "") -> None:

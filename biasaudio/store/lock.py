@@ -38,6 +38,9 @@ def lock_path(store: Path, *, is_file: bool) -> Path:
 def lock_store(store: Path, *, is_file: bool, wait: float = 10.0) -> Iterator[None]:
     """Hold the right to change a store; the system frees it when the process dies.
 
+    Windows does not: there the file itself is the lock, and who finds one that a
+    killed process has left is told to remove it by hand.
+
     Parameters
     ----------
     store : Path
@@ -54,7 +57,12 @@ def lock_store(store: Path, *, is_file: bool, wait: float = 10.0) -> Iterator[No
     """
     path = lock_path(store, is_file=is_file)
     if sys.platform == "win32":
-        yield
+        os.close(_create(path, store, wait))
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
         return
     descriptor = _acquire(path, store, wait)
     try:
@@ -62,7 +70,8 @@ def lock_store(store: Path, *, is_file: bool, wait: float = 10.0) -> Iterator[No
     finally:
         # Removed while it is held: who waited finds another file, and tries again.
         with suppress(OSError):
-            path.unlink()
+            if _is_in_place(descriptor, path):
+                path.unlink()
         os.close(descriptor)
 
 
@@ -76,7 +85,7 @@ if sys.platform != "win32":
             is_held = False
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_held = os.fstat(descriptor).st_ino == path.stat().st_ino
+                is_held = _is_in_place(descriptor, path)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -85,10 +94,7 @@ if sys.platform != "win32":
                         f"{store} cannot be locked ({error.strerror or error}); {_NETWORK}"
                     ) from error
                 if time.monotonic() > end:
-                    raise StoreError(
-                        f"{store} is being written by {_signed(path)}; wait until that is done, "
-                        f"stop it, or write to another store ({_NETWORK})"
-                    ) from None
+                    raise _busy(store, path, _NETWORK) from None
                 time.sleep(PAUSE)
             finally:
                 if not is_held:
@@ -98,14 +104,54 @@ if sys.platform != "win32":
                 return descriptor
 
 
+def _is_in_place(descriptor: int, path: Path) -> bool:
+    """Say whether the file at a path is the one that is open, and not a later one."""
+    return os.path.samestat(os.fstat(descriptor), path.lstat())
+
+
 def _open(path: Path, store: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise StoreError(
-            f"{store} cannot be written ({error.strerror or error}); nothing was changed, so "
-            "check the disk space and the permissions of its folder"
-        ) from error
+        raise _refusal(error, path, store) from error
+
+
+def _create(path: Path, store: Path, wait: float) -> int:
+    """Return the descriptor of a lock file that was not there before."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            if time.monotonic() > end:
+                left = f"if no process does, remove {path}, which one that was killed has left"
+                raise _busy(store, path, left) from None
+            time.sleep(PAUSE)
+        except OSError as error:
+            raise _refusal(error, path, store) from error
+        else:
+            _sign(descriptor)
+            return descriptor
+
+
+def _busy(store: Path, path: Path, hint: str) -> StoreError:
+    return StoreError(
+        f"{store} is being written by {_signed(path)}; wait until that is done, stop it, or "
+        f"write to another store ({hint})"
+    )
+
+
+def _refusal(error: OSError, path: Path, store: Path) -> StoreError:
+    reason = error.strerror or str(error)
+    if isinstance(error, PermissionError) and os.path.lexists(path):
+        return StoreError(
+            f"{store} cannot be locked: {path} is the lock of another user ({reason}); wait until "
+            "they have written, and if they do not write, remove that file or let them do so"
+        )
+    return StoreError(
+        f"{store} cannot be written ({reason}); nothing was changed, so check the disk space and "
+        "the permissions of its folder"
+    )
 
 
 def _sign(descriptor: int) -> None:
@@ -118,7 +164,7 @@ def _sign(descriptor: int) -> None:
     # A lock counts on a full disk too; then nobody can read who holds it.
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(signature).encode(), 0)
+        os.write(descriptor, json.dumps(signature).encode())
 
 
 def _signed(path: Path) -> str:
@@ -139,14 +185,23 @@ def is_held(path: Path) -> bool:
     ----------
     path : Path
         As `lock_path` returns it; not made if it is not there.
+
+    Returns
+    -------
+    bool
+        True too where we may not see that, as with the lock of another user.
     """
-    # To open a pipe would wait for ever.
-    if sys.platform == "win32" or not path.is_file():
-        return False
+    if sys.platform == "win32":
+        return path.name.endswith(LOCK) and path.exists()
     try:
+        # To open a pipe would wait for ever.
+        if not path.is_file():
+            return False
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:

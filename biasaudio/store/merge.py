@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
+
+import numpy as np
 
 from biasaudio._validation import name_some
 from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import ParameterError
+from biasaudio.store.blocks import BlockTable, digests_of_whole
 from biasaudio.store.change import Change, apply_changes, settled, write_file, writing
 from biasaudio.store.clips import stored_clips
-from biasaudio.store.content import Origin, read_origin
+from biasaudio.store.content import Content, Origin, read_origin
 from biasaudio.store.gathered import Gathered, sort_clips
-from biasaudio.store.index import Index, index_now, is_alone
+from biasaudio.store.index import Index, index_now, is_alone, read_steadily
 from biasaudio.store.reader import EmbeddingStore
 from biasaudio.store.replace import replacing
-from biasaudio.store.schema import SUFFIXES, is_part, target_file
+from biasaudio.store.schema import SUFFIXES, is_part, list_files, target_file
+from biasaudio.store.seal import read_seal
 from biasaudio.store.stream import open_parts
 
 __all__ = ["compact_store", "export_store"]
@@ -31,8 +37,7 @@ def compact_store(
 ) -> list[Path]:
     """Merge the parts of each embedding of a folder store into one file.
 
-    The clips of the new file are in the order of their ids, so the same clips
-    give the same bytes however they came in.
+    The clips of the new file are in the order of their ids, however they came in.
 
     Parameters
     ----------
@@ -64,29 +69,42 @@ def compact_store(
             mine = [file for file in files if is_alone(index, pair, file)]
             is_merged = len(mine) < 2 and not any(map(is_part, mine))
             if (embedding is None or pair[1] == embedding) and not is_merged:
-                target = target_file(path, *pair)
-                target = target if target in mine or not target.exists() else mine[0]
-                _merge(index, pair, mine, target, advance)
+                target = _free_target(path, pair, mine)
+                with ExitStack() as stack:
+                    content = _content({pair: tuple(mine)}, pair, stack, advance)
+                    others = [file for file in mine if file != target]
+                    apply_changes(index, [Change(target, content, others)])
                 written.append(target)
     return written
 
 
-def _merge(
+def _free_target(path: Path, pair: tuple[str, str], mine: Sequence[Path]) -> Path:
+    """Return the file that parts are merged into: one of them, or a new one."""
+    target = target_file(path, *pair)
+    # "a.b" of "c" and "a" of "b.c" would have one name.
+    names = (target.with_suffix(f".{k}.h5") for k in count(2))
+    return next(each for each in chain([target], names) if each in mine or not each.exists())
+
+
+def _content(
     index: Index,
     pair: tuple[str, str],
-    files: Sequence[Path],
-    target: Path,
+    stack: ExitStack,
     advance: Callable[[int], object],
-) -> None:
-    with ExitStack() as stack:
-        parts = stack.enter_context(open_parts(files, *pair))
-        rows = Gathered(parts, advance)
-        clips = stored_clips({pair: tuple(files)}, pair[0])
-        known = ClipTable.from_columns(rows.names, pair[0]) if clips is None else clips
-        origin = Origin.concat([read_origin(file, *pair) for file in files])
-        content = rows.content(pair, sort_clips(known), origin)
-        others = [file for file in files if file != target]
-        apply_changes(index, [Change(target, content, others)])
+    clips: ClipTable | None = None,
+) -> Content:
+    """Return all that these files hold of an embedding, in the order of the clips' names."""
+    files = index[pair]
+    rows = Gathered(stack.enter_context(open_parts(files, *pair)), advance)
+    clips = stored_clips(index, pair[0]) if clips is None else clips
+    known = ClipTable.from_columns(rows.names, pair[0]) if clips is None else clips
+    origin = Origin.concat([read_origin(file, *pair) for file in files])
+    content = rows.content(pair, sort_clips(known), origin)
+    sealed = [seal.vectors for file in files if (seal := read_seal(file)) is not None]
+    known_digests: dict[str, str] = {}
+    for vectors in sealed:
+        known_digests |= digests_of_whole(vectors.get(content.where, BlockTable()))
+    return replace(content, sha256=known_digests)
 
 
 def export_store(
@@ -121,8 +139,8 @@ def export_store(
     Raises
     ------
     ParameterError
-        If ``out`` is there and ``overwrite`` is False, has another suffix, or a
-        name is not in the store.
+        If ``out`` is there and ``overwrite`` is False, has another suffix, is part
+        of the store, or a name is not in the store.
     StoreError
         If a file is damaged or cannot be written.
     """
@@ -133,7 +151,45 @@ def export_store(
         raise ParameterError(
             f"{out} is already there; choose another name, or pass overwrite=True to replace it"
         )
-    index = index_now(path)
+
+    is_mine = any(out.resolve() == file.resolve() for file in list_files(path))
+    if is_mine or (path.is_dir() and out.resolve().parent == path.resolve()):
+        raise ParameterError(f"{out} is part of the store itself; give a name outside of {path}")
+
+    def write(index: Index) -> Path:
+        chosen = _choose(index, path, datasets, embeddings)
+        tables = {name: _exported(index, name, chosen) for name, _ in chosen}
+        with replacing([out]) as partials, ExitStack() as stack:
+            contents = [_content(index, pair, stack, advance, tables[pair[0]]) for pair in chosen]
+            write_file(partials[out], contents)
+        return out
+
+    _choose(index_now(path), path, datasets, embeddings)
+    with writing(out):
+        return read_steadily(path, write)
+
+
+def _exported(index: Index, dataset: str, chosen: Sequence[tuple[str, str]]) -> ClipTable:
+    """Return what is known of the clips of a dataset that have vectors in what was chosen."""
+    names: dict[str, None] = {}
+    for pair in chosen:
+        if pair[0] == dataset:
+            with open_parts(index[pair], *pair) as parts:
+                for frames in parts:
+                    names |= dict.fromkeys(frames.read_keys().names)
+    known = stored_clips(index, dataset)
+    if known is None:
+        return ClipTable.from_columns(list(names), dataset)
+    held = known.select(np.isin(known.clip_id.astype(str), list(names)))
+    others = sorted(set(names) - set(held.clip_id))
+    more = [ClipTable.from_columns(others, dataset)] if others else []
+    return ClipTable.concat([held, *more])
+
+
+def _choose(
+    index: Index, path: Path, datasets: Sequence[str] | None, embeddings: Sequence[str] | None
+) -> list[tuple[str, str]]:
+    """Return what of a store was asked for."""
     for k, (names, what) in enumerate([(datasets, "dataset"), (embeddings, "embedding")]):
         there = list(dict.fromkeys(pair[k] for pair in index))
         missing = [name for name in names or () if name not in there]
@@ -144,16 +200,7 @@ def export_store(
     chosen = [pair for pair in index if _is_chosen(pair, datasets, embeddings)]
     if not chosen:
         raise ParameterError(f"no dataset of {path} has these embeddings; choose others")
-    with writing(out), replacing([out]) as partials, ExitStack() as stack:
-        contents = []
-        for pair in chosen:
-            rows = Gathered(stack.enter_context(open_parts(index[pair], *pair)), advance)
-            clips = stored_clips(index, pair[0])
-            known = ClipTable.from_columns(rows.names, pair[0]) if clips is None else clips
-            origin = Origin.concat([read_origin(file, *pair) for file in index[pair]])
-            contents.append(rows.content(pair, sort_clips(known), origin))
-        write_file(partials[out], contents)
-    return out
+    return chosen
 
 
 def _is_chosen(

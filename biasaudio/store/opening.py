@@ -96,6 +96,11 @@ def _is_open(path: Path) -> str:
 
 def _why_not(path: Path, error: BaseException) -> str:
     text = one_line(error)
+    if "Too many open files" in text:
+        return (
+            f"{path} cannot be opened: this process may open no more files; raise 'ulimit -n', or "
+            "merge the files of the store with 'biasaudio store compact'"
+        )
     if "unable to lock file" in text:
         if f"errno = {errno.EAGAIN}," in text or f"errno = {errno.EACCES}," in text:
             return _is_open(path)

@@ -16,7 +16,7 @@ from biasaudio.store.index import index_files, stamp
 from biasaudio.store.replace import replacing
 from biasaudio.store.schema import part_file, store_files
 
-__all__ = ["PartWriter"]
+__all__ = ["PATIENCE", "PartWriter", "made_otherwise", "read_sources"]
 
 # Another writer may merge or import for minutes.
 PATIENCE = 600.0
@@ -75,20 +75,11 @@ class PartWriter:
         self._seen |= stamps
 
     def _read(self, file: Path, dataset: str) -> dict[str, str]:
-        origin = read_origin(file, dataset, self.embedding)
-        if origin is None or origin.model != self.model:
-            made = "is not known" if origin is None else f"is {_differing(origin, self.model)}"
-            way = "pass overwrite=True to replace it"
-            if dataset not in self.datasets:
-                way = "remove that dataset from the store, as one embedding is of one model"
-            raise ParameterError(
-                f"embedding {self.embedding!r} of dataset {dataset!r} is in {file} already, and "
-                f"the model that made it {made}; choose another name with embedding=..., or {way}"
-            )
-        with open_frames(file, dataset, self.embedding) as frames:
-            names = frames.read_keys().names
-        known = dict(zip(origin.sources["clip_id"], origin.sources["sha256"]))
-        return {str(name): known.get(name, "") for name in names}
+        pair = (dataset, self.embedding)
+        found = read_sources(file, pair, self.model)
+        if found is None:
+            raise made_otherwise(file, pair, self.model, is_given=dataset in self.datasets)
+        return found
 
     def add(self, content: Content) -> list[str]:
         """Commit clips: when this returns, they are on disk.
@@ -123,6 +114,59 @@ class PartWriter:
                     rows = zip(*(content.origin.sources[k] for k in ("clip_id", "sha256")))
                     self._sources.setdefault(content.dataset, {}).update(rows)
         return present
+
+
+def read_sources(
+    file: Path, pair: tuple[str, str], model: Mapping[str, object]
+) -> dict[str, str] | None:
+    """Return the clips of a file and the sha256 of the audio of each.
+
+    Parameters
+    ----------
+    file : Path
+    pair : tuple of str
+        Dataset and embedding.
+    model : mapping
+        As in `Origin`.
+
+    Returns
+    -------
+    dict or None
+        None where another model made the vectors, or it is not known which.
+    """
+    origin = read_origin(file, *pair)
+    if origin is None or origin.model != model:
+        return None
+    with open_frames(file, *pair) as frames:
+        names = frames.read_keys().names
+    known = dict(zip(origin.sources["clip_id"], origin.sources["sha256"]))
+    return {str(name): known.get(name, "") for name in names}
+
+
+def made_otherwise(
+    file: Path, pair: tuple[str, str], model: Mapping[str, object], *, is_given: bool
+) -> ParameterError:
+    """Return the error that another model made an embedding.
+
+    Parameters
+    ----------
+    file : Path
+    pair : tuple of str
+        Dataset and embedding.
+    model : mapping
+        The one that is to be used now.
+    is_given : bool
+        Whether clips of the dataset are given, so that it could be replaced.
+    """
+    origin = read_origin(file, *pair)
+    made = "is not known" if origin is None else f"is {_differing(origin, model)}"
+    way = "pass overwrite=True to replace it"
+    if not is_given:
+        way = "remove that dataset from the store, as one embedding is of one model"
+    return ParameterError(
+        f"embedding {pair[1]!r} of dataset {pair[0]!r} is in {file} already, and the model that "
+        f"made it {made}; choose another name with embedding=..., or {way}"
+    )
 
 
 def _without(content: Content, names: list[str]) -> Content:

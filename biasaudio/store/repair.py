@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import StoreError
 from biasaudio.store.cache import clear_cache
 from biasaudio.store.change import remove_files, write_file, writing
-from biasaudio.store.check import Check, Leftover, check_store, find_leftovers, merge_tables
+from biasaudio.store.check import Check, check_store, find_leftovers, merge_tables
 from biasaudio.store.clips import encode
 from biasaudio.store.content import Content, Origin
 from biasaudio.store.inspected import Inspected, Part
 from biasaudio.store.inspection import open_rows
 from biasaudio.store.replace import replacing, sync_folder
-from biasaudio.store.schema import is_file_path, list_files, store_files
+from biasaudio.store.schema import SUFFIXES, is_file_path, list_files, store_files
 
 __all__ = ["TAKEN", "Repair", "repair_store"]
 
@@ -42,12 +42,13 @@ class Repair:
     after : Check or None
         None where nothing of the store is left.
     quarantine : Path or None
-        The folder with the files as they were, and a table of what was taken out;
-        None where nothing was wrong.
+        The folder with the files as they were, those that others have taken the
+        place of, and a table of what was taken out; None where there was neither.
     rewritten : list of Path
         Files that have the clips that are right.
     removed : list of Path
-        Files of which nothing could be kept, and what dead processes had left.
+        Files of which nothing could be kept, and what dead processes had left;
+        all that holds finished vectors is in ``quarantine``.
     """
 
     before: Check
@@ -98,23 +99,26 @@ def repair_store(
     """
     path = Path(path)
     list_files(path)
-    # The lock itself is among them, once it is held.
-    leftovers = find_leftovers(path)
     with writing(path, wait=PATIENCE):
         before = check_store(path, advance=advance)
-        leftovers += [each for each in before.leftovers if each not in leftovers]
+        found = [each.path for each in before.leftovers]
+        replaced = [each for each in found if each.suffix.lower() in SUFFIXES]
         kept, tables = _kept(before), merge_tables(before.inspected)
         bad = [each for each in before.inspected if _is_bad(each, kept)]
-        quarantine = _quarantine(before, bad) if bad else None
+        quarantine = _quarantine(before, bad, replaced) if bad or replaced else None
+        _remove(replaced)
         rewritten, removed = [], []
         for each in bad:
             if any(set(part.names) - part.bad for part in each.parts.values()):
                 _rewrite(each, tables, kept)
                 rewritten.append(each.path)
             else:
-                remove_files([each.path])
+                _remove([each.path])
                 removed.append(each.path)
-        removed += _remove(leftovers)
+        # Looked for late, as others may have begun to write single files of the folder.
+        leftovers = [each.path for each in find_leftovers(path, is_ours=True)]
+        _remove(leftovers)
+        removed += [*leftovers, *replaced]
         is_left = path.is_file() or bool(store_files(path))
         after = check_store(path, advance=advance) if is_left else None
     return Repair(before, after, quarantine, rewritten, removed)
@@ -134,12 +138,11 @@ def _is_bad(each: Inspected, kept: dict[str, set[str]]) -> bool:
     return bool(each.faults) or any(names - kept.get(dataset, set()) for dataset, names in ids)
 
 
-def _quarantine(check: Check, bad: Sequence[Inspected]) -> Path:
+def _quarantine(check: Check, bad: Sequence[Inspected], replaced: Sequence[Path]) -> Path:
     """Keep files as they are beside the store, with a table of their faults."""
     path = check.path
     # What a damaged file has taken the place of may be all that is left of a clip.
-    older = [each.path.with_name(name) for each in bad for name in sorted(each.superseded)]
-    files = [*(each.path for each in bad), *(file for file in older if file.exists())]
+    files = [*(each.path for each in bad), *replaced]
     is_file = is_file_path(path)
     folder = path.with_name(f"{path.name}.{QUARANTINE}") if is_file else path / QUARANTINE
     n = 1
@@ -184,9 +187,7 @@ def _rewrite(each: Inspected, tables: dict[str, ClipTable], kept: dict[str, set[
             if set(part.names) - part.bad:
                 vectors = stack.enter_context(open_rows(each, pair))
                 contents.append(_content(pair, part, vectors, names[pair[0]]))
-        folder = each.path.parent
-        there = sorted(name for name in each.superseded if (folder / name).exists())
-        write_file(partials[each.path], contents, superseded=there)
+        write_file(partials[each.path], contents)
     clear_cache(each.path)
 
 
@@ -223,15 +224,15 @@ def _content(pair: tuple[str, str], part: Part, vectors: object, clips: ClipTabl
     return Content(*pair, vectors, rows, keys, clips, origin)
 
 
-def _remove(leftovers: Sequence[Leftover]) -> list[Path]:
-    removed = []
-    for path in dict.fromkeys(each.path for each in leftovers):
-        with suppress(OSError):
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.suffix in (".h5", ".hdf5"):
+            else:
                 remove_files([path])
-            elif path.exists():
-                path.unlink()
-        removed.append(path)
-    return removed
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be removed ({error.strerror or error}); check the permissions, "
+                "close it in other programs, and repair again"
+            ) from error

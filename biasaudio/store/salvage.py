@@ -16,6 +16,7 @@ from biasaudio.store.clips import clips_from, encode
 from biasaudio.store.content import COLUMNS, Origin
 from biasaudio.store.extents import read_array, read_bands
 from biasaudio.store.frames import Frames, open_frames
+from biasaudio.store.index import matching
 from biasaudio.store.inspected import NOT_FINITE, Inspected, Pair, Part, digests_by_clip
 from biasaudio.store.pooling import rows_not_finite
 from biasaudio.store.schema import CLIPS, FEATURES, KEYS, SOURCE, SUPERSEDES
@@ -77,8 +78,9 @@ def take_parts(found: Inspected, seal: Seal) -> None:
     StoreError
         If a clip table in the seal is incomplete.
     """
-    names = seal.copies.get(f"/{SUPERSEDES}")
-    found.superseded = set() if names is None else {name.decode() for name in names.tolist()}
+    lines = seal.copies.get(f"/{SUPERSEDES}")
+    texts = [] if lines is None else [line.decode() for line in lines.tolist()]
+    found.superseded = matching(texts, found.path)
     for where, table in seal.vectors.items():
         _, dataset, embedding = where.split("/")
         names = list(dict.fromkeys(table.clips))
@@ -103,7 +105,10 @@ def _origin(seal: Seal, where: str) -> Origin | None:
     if where not in seal.models or set(columns) != set(COLUMNS):
         return None
     texts = {name: [text.decode("utf-8") for text in columns[name].tolist()] for name in COLUMNS}
-    return Origin(json.loads(seal.models[where]), pd.DataFrame(texts, dtype=object))
+    try:
+        return Origin(json.loads(seal.models[where]), pd.DataFrame(texts, dtype=object))
+    except (ValueError, RecursionError):
+        return None
 
 
 def inspect_sealed(found: Inspected, seal: Seal, advance: Callable[[int], object]) -> None:

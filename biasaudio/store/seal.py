@@ -15,7 +15,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,13 +28,25 @@ from biasaudio.store.blocks import BlockTable
 from biasaudio.store.extents import Extent, gaps
 from biasaudio.store.schema import FEATURES, KEYS
 
-__all__ = ["Head", "Seal", "check_structure", "hash_structure", "read_seal", "seal_bytes"]
+__all__ = [
+    "MAGIC",
+    "Head",
+    "Seal",
+    "check_structure",
+    "digest_of",
+    "hash_structure",
+    "longest",
+    "mark_of",
+    "read_seal",
+]
 
-_MAGIC = b"biasaudio-seal 1\n"
+MAGIC = b"biasaudio-seal 1\n"
 # Digest and length of the head, and of the rest.
-_FOOTER = re.compile(rb"([0-9a-f]{64}) (\d{16}) ([0-9a-f]{64}) (\d{16}) " + re.escape(_MAGIC))
-_FOOTER_BYTES = 2 * (64 + 1 + 16 + 1) + len(_MAGIC)
+_FOOTER = re.compile(rb"([0-9a-f]{64}) (\d{16}) ([0-9a-f]{64}) (\d{16}) " + re.escape(MAGIC))
+_FOOTER_BYTES = 2 * (64 + 1 + 16 + 1) + len(MAGIC)
 _LONGEST = 2**28
+# What is noted of a row takes that much memory at least.
+_ROW_BYTES = 8
 # What was deleted leaves a hole, which may be as long as the vectors were.
 _GAP_BYTES = 2**20
 _Array = NDArray[Any]
@@ -88,45 +100,14 @@ class Seal(Head):
     n_before: int
 
 
-def seal_bytes(
-    head: Head,
-    vectors: Mapping[str, BlockTable],
-    copies: Mapping[str, _Array],
-    models: Mapping[str, str],
-) -> bytes:
-    """Return what follows HDF5 bytes.
-
-    Parameters
-    ----------
-    head : Head
-    vectors, copies, models : mapping
-        As in `Seal`.
-
-    Returns
-    -------
-    bytes
-    """
-    document = {
-        "hdf5_bytes": head.size,
-        "hdf5_sha256": head.sha256,
-        "structure_sha256": head.structure,
-        "arrays": {where: asdict(extent) for where, extent in head.arrays.items()},
-    }
-    rest = {
-        "vectors": {where: asdict(table) for where, table in sorted(vectors.items())},
-        "copies": {
-            where: base64.b64encode(zlib.compress(array.tobytes())).decode()
-            for where, array in copies.items()
-        },
-        "models": dict(models),
-    }
-    parts = [json.dumps(each).encode() for each in (document, rest)]
-    ends = [_digest(part) + f" {len(part):016d} ".encode() for part in parts]
-    return b"".join([*parts, *ends, _MAGIC])
-
-
-def _digest(data: bytes) -> bytes:
+def digest_of(data: bytes) -> bytes:
+    """Return the digest of a piece of a seal, as it is written behind it."""
     return hashlib.sha256(data).hexdigest().encode()
+
+
+def longest(size: int) -> int:
+    """Return how many bytes a seal may have behind so many HDF5 bytes."""
+    return max(_LONGEST, size)
 
 
 def hash_structure(stream: BinaryIO, arrays: Mapping[str, Extent], size: int) -> str:
@@ -147,7 +128,7 @@ def _split(stream: BinaryIO) -> tuple[int, int, re.Match[bytes]] | None:
         return None
     rest = end - int(footer[4])
     head = rest - int(footer[2])
-    if head < 0 or end - head > _LONGEST:
+    if head < 0 or end - head > longest(head):
         raise ValueError("its length")
     return head, rest, footer
 
@@ -155,10 +136,13 @@ def _split(stream: BinaryIO) -> tuple[int, int, re.Match[bytes]] | None:
 def _read_head(stream: BinaryIO, begin: int, stop: int, sha256: bytes) -> Head:
     stream.seek(begin)
     data = stream.read(stop - begin)
-    if _digest(data) != sha256:
+    if digest_of(data) != sha256:
         raise ValueError("its checksum")
     held = json.loads(data)
     size = int(held["hdf5_bytes"])
+    # Bytes may have been lost since, but not so many that memory is asked for at will.
+    if size > longest(2 * begin):
+        raise ValueError("the length before it")
     arrays = {
         str(where): Extent.from_document(extent, size) for where, extent in held["arrays"].items()
     }
@@ -228,7 +212,7 @@ def read_seal(path: Path) -> Seal | None:
             head = _read_head(stream, begin, middle, footer[1])
             stream.seek(middle)
             data = stream.read(int(footer[4]))
-            if _digest(data) != footer[3]:
+            if digest_of(data) != footer[3]:
                 raise ValueError("its checksum")
             held = json.loads(data)
             vectors = {
@@ -270,6 +254,38 @@ def _blocks(where: str, table: Any, head: Head) -> BlockTable:
         raise ValueError("no blocks")
     _, dataset, embedding = where.split("/")
     shapes = [head.arrays[f"/{dataset}/{embedding}/{name}"].shape for name in (FEATURES, KEYS)]
-    if len(shapes[0]) != 2 or shapes[1] != [sum(blocks.rows)] or shapes[0][:1] != shapes[1]:
+    n_rows = sum(blocks.rows)
+    if len(shapes[0]) != 2 or shapes[1] != [n_rows] or shapes[0][:1] != shapes[1]:
         raise ValueError("no blocks")
+    if n_rows * _ROW_BYTES > longest(head.size):
+        raise ValueError("its number of rows")
     return blocks
+
+
+def mark_of(path: Path) -> str:
+    """Return what tells a file from any other: a digest of its seal, else of all its bytes.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str
+        Empty where there is no such file.
+    """
+    digest = hashlib.sha256()
+    try:
+        # To open a pipe would wait for ever.
+        if not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            footer = max(end - _FOOTER_BYTES, 0)
+            stream.seek(footer)
+            stream.seek(footer if _FOOTER.fullmatch(stream.read()) else 0)
+            while piece := stream.read(2**20):
+                digest.update(piece)
+    except OSError:
+        return ""
+    return digest.hexdigest()

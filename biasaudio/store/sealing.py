@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 
@@ -17,7 +21,7 @@ from biasaudio.store.frames import open_frames
 from biasaudio.store.index import index_files
 from biasaudio.store.opening import guard_read, read_attribute
 from biasaudio.store.schema import FEATURES, KEYS, MODEL
-from biasaudio.store.seal import Head, Seal, hash_structure, read_seal, seal_bytes
+from biasaudio.store.seal import MAGIC, Head, Seal, digest_of, hash_structure, longest, read_seal
 
 __all__ = ["append_seal", "copy_sealed", "is_intact"]
 
@@ -34,6 +38,11 @@ def append_seal(path: Path, vectors: Mapping[str, BlockTable]) -> None:
         Of the whole file, closed.
     vectors : mapping
         From ``/<dataset>/<embedding>`` to its blocks.
+
+    Raises
+    ------
+    StoreError
+        If the seal would be longer than a reader lets it be.
     """
     arrays = find_extents(path)
     with path.open("rb+") as stream:
@@ -45,7 +54,39 @@ def append_seal(path: Path, vectors: Mapping[str, BlockTable]) -> None:
         }
         head = Head(size, digest, hash_structure(stream, arrays, size), arrays)
         stream.seek(size)
-        stream.write(seal_bytes(head, vectors, copies, _find_models(path, arrays)))
+        stream.write(_seal_bytes(head, vectors, copies, _find_models(path, arrays)))
+
+
+def _seal_bytes(
+    head: Head,
+    vectors: Mapping[str, BlockTable],
+    copies: Mapping[str, Any],
+    models: Mapping[str, str],
+) -> bytes:
+    """Return what follows HDF5 bytes."""
+    document = {
+        "hdf5_bytes": head.size,
+        "hdf5_sha256": head.sha256,
+        "structure_sha256": head.structure,
+        "arrays": {where: asdict(extent) for where, extent in head.arrays.items()},
+    }
+    rest = {
+        "vectors": {where: asdict(table) for where, table in sorted(vectors.items())},
+        "copies": {
+            where: base64.b64encode(zlib.compress(array.tobytes())).decode()
+            for where, array in copies.items()
+        },
+        "models": dict(models),
+    }
+    parts = [json.dumps(each).encode() for each in (document, rest)]
+    n_bytes, most = sum(map(len, parts)), longest(head.size)
+    if n_bytes > most:
+        raise StoreError(
+            f"the seal would have {n_bytes:,} bytes, but may have {most:,}: too many clips for one "
+            "file; nothing was changed, so write fewer into each, in a store that is a folder"
+        )
+    ends = [digest_of(part) + f" {len(part):016d} ".encode() for part in parts]
+    return b"".join([*parts, *ends, MAGIC])
 
 
 def _find_models(path: Path, arrays: Iterable[str]) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,15 @@ from biasaudio.store.frames import Frames, open_frames
 from biasaudio.store.gather import ClipReader, lookup, not_finite
 from biasaudio.store.pooling import rows_not_finite
 
+if sys.platform != "win32":
+    import resource
+
 __all__ = ["Source", "check_disjoint", "open_parts", "stream_blocks", "stream_table"]
 
 BLOCK_VALUES = 2**24
+# A store that grows has a file for each commit until these are merged; some systems
+# let a process open no more than 256.
+MANY_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,22 @@ def open_parts(paths: Sequence[Path], dataset: str, embedding: str) -> Iterator[
     StoreError
         As `open_frames`, or if the widths differ.
     """
+    _allow_files(paths)
     with ExitStack() as stack:
         parts = [stack.enter_context(open_frames(path, dataset, embedding)) for path in paths]
         _check_widths(parts)
         yield parts
+
+
+def _allow_files(paths: Sequence[Path]) -> None:
+    """Let this process have so many more files open, as far as the system lets it."""
+    if len(paths) <= MANY_FILES or sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(2 * len(paths) + 512, hard if hard != resource.RLIM_INFINITY else 2**20)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_disjoint(parts: Sequence[Frames], names: Sequence[NDArray[np.object_]]) -> None:
@@ -161,6 +180,7 @@ def stream_table(
         If clips and keys do not match, or a clip has NaN or Inf.
     """
     with ExitStack() as stack:
+        _allow_files([path for source in sources for path in source.paths])
         groups = [
             stack.enter_context(open_parts(source.paths, source.dataset, embedding))
             for source in sources
