@@ -75,10 +75,10 @@ def audit(
         See `biasaudio.transfer.evaluate`.
     modes : sequence of {"global", "classwise"}
         What each correction is fitted on.
-    split : {"given", "drawn"}
-        The datasets' own, drawn where there is none; or drawn for all.
     pool : {"mean", "max", "std", "mean+std"}
         From frames to clips.
+    split : {"given", "drawn"}
+        The datasets' own, drawn where there is none; or drawn for all.
     missing, unknown : {"raise", "drop"}
         What to do about clips without vectors, and vectors without clips.
     n_permutations, n_resamples : int

@@ -44,6 +44,7 @@ def fit_method(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
 
 
 def pairs(texts: list[str], option: str, form: str) -> list[tuple[str, str]]:
+    """Return what options of the form NAME=VALUE say, and refuse others."""
     pairs = []
     for text in texts:
         name, found, value = text.partition("=")
