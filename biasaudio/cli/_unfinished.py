@@ -42,8 +42,7 @@ def unfinished(args: argparse.Namespace) -> Iterator[None]:
     from biasaudio.store.schema import is_file_path
 
     text = json.dumps({"argv": list(args.typed), "folder": str(Path.cwd())})
-    name = hashlib.sha256(text.encode()).hexdigest()[:12]
-    path = Path(args.out, name + SUFFIX)
+    path = Path(args.out, _name(args) + SUFFIX)
     is_new = not path.parent.exists()
     # Where nothing can be written, the store itself says why.
     with suppress(OSError):
@@ -56,6 +55,13 @@ def unfinished(args: argparse.Namespace) -> Iterator[None]:
         _forget(path, is_new)
         raise
     _forget(path, is_new=False)
+
+
+def _name(args: argparse.Namespace) -> str:
+    """Return a name that the same extraction has again, with whatever other options."""
+    places = [str(Path(each).absolute()) for each in (args.audio, args.clips) if each]
+    what = [*places, args.model, args.embedding, args.max_seconds, *args.set]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
 
 
 def _forget(path: Path, is_new: bool) -> None:
