@@ -18,7 +18,8 @@ __all__ = ["FOREIGN_ERRORS", "AudioModel", "Frames", "Identity", "check_waveform
 
 Identity = dict[str, str | int | float | bool | None]
 
-# What the code of others raises for weights and for audio that it cannot take.
+# What the code of others raises for weights and for audio that it cannot take; torch
+# refuses pickled code by this error of pickle, of which nothing else is used.
 FOREIGN_ERRORS = (
     ArithmeticError,
     AssertionError,
