@@ -148,8 +148,8 @@ def _text(result: Any, files: Any) -> str:
     lines = [
         text_table(rows),
         "",
-        f"{result.path}: {result.n_embedded} clips embedded ({minutes:.1f} min of audio), "
-        f"{result.n_present} there before, {len(failed)} failed",
+        f"{result.path}: {result.n_embedded} clip{'s' * (result.n_embedded != 1)} embedded "
+        f"({minutes:.1f} min of audio), {result.n_present} there before, {len(failed)} failed",
     ]
     if len(failed):
         shown = failed[["path", "reason"]].head(SHOWN_FAILURES).to_dict("records")
