@@ -99,9 +99,7 @@ TRAITS = {
     "standardize": Traits(erases=True, mean="domains"),
     "coral": Traits(erases=True, mean="domains", rotates={"shrinkage": 0.1, "scale": False}),
     "combat": Traits(fixed={}, shares=False, preserves=False),
-    "inlp": Traits(
-        erases=True, idempotent=True, mean="domains", fixed={"n_directions": 1}, random=True
-    ),
+    "inlp": Traits(erases=True, idempotent=True, mean="domains", fixed={"n_iter": 1}, random=True),
     "k": Traits(affine=False, corrects=False),
     "klda": Traits(affine=False),
     "mklda": Traits(affine=False),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._linalg import orthogonal
+from biasaudio._parallel import one_blas_thread
 from biasaudio._validation import check_categories, check_choice, name_some
 from biasaudio.errors import DataError, ParameterError, warn
 from biasaudio.moments import Moments
@@ -219,6 +220,7 @@ class MultiLDAProjection(DomainFreeTransform):
         self.compat = compat
         self.alpha = alpha
 
+    @one_blas_thread()
     def fit(
         self,
         X: ArrayLike,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from biasaudio._linalg import orthogonal, right_vectors, smaller_gram_eigh
+from biasaudio._parallel import one_blas_thread
 from biasaudio.errors import ParameterError, warn
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._covariance import Covariance, ShrunkCovariance, shrunk_covariance
@@ -102,6 +103,7 @@ class RobustLEACE(LEACE):
         self.alpha = alpha
 
     # LEACE takes what is formed already as well, which is what it is given below.
+    @one_blas_thread()
     def _solve(self, concepts: Concepts, S: Covariance) -> Affine:  # type: ignore[override]
         m, C, K = concepts.mean, concepts.erased, concepts.preserved
         d = len(m)
