@@ -94,7 +94,7 @@ class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if domain is None:
             raise ParameterError(
                 f"{type(self).__name__}.fit was called without domain; call "
-                f"{type(self).__name__}().fit(X, domain=domain{extra}), one dataset name a clip "
+                f"{type(self).__name__}().fit(X, domain=domain{extra}), one dataset name per clip "
                 "(in a Pipeline: pipeline.fit(X, y, <step>__domain=domain))"
             )
         X = self._fit_features(X, first=first, at_least=at_least)
@@ -112,6 +112,7 @@ class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         check_alpha(getattr(self, "alpha", 1.0))
         if first:
+            # What was gathered before does not belong to these clips.
             self.__dict__.pop("moments_", None)
         if at_least > 1 and len(X) == 1:
             raise DataError("X has 1 clip (n_samples=1); give clips of every domain, best hundreds")
@@ -134,6 +135,7 @@ class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _name_features(self, X: ArrayLike, *, reset: bool) -> None:
         """Column names of a frame: remembered or forgotten (reset), or compared."""
         try:
+            # Names only: `check_features` reads the values once, and says which clip is bad.
             validate_data(self, X, reset=reset, skip_check_array=True)
         except (TypeError, ValueError) as error:
             text = " ".join(str(error).split())
@@ -143,6 +145,7 @@ class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 class DomainFreeTransform(BaseTransform):
     """Base of corrections that need the domain in fit only: they set ``affine_``."""
 
+    # copy and out are for direct calls: a pipeline has nowhere to write to.
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True}
     __metadata_request__transform: ClassVar[dict[str, Any]] = {"copy": UNUSED, "out": UNUSED}
     domain_aware = False
@@ -179,6 +182,7 @@ class DomainFreeTransform(BaseTransform):
     def to_affine(self) -> Affine:
         """Fitted correction as an `Affine` map, ``alpha`` included."""
         check_is_fitted(self)
+        # alpha is applied here, not in fit, so that it can be changed without fitting again.
         return self.affine_.blend(check_alpha(getattr(self, "alpha", 1.0)))
 
 
@@ -260,6 +264,7 @@ class DomainAwareTransform(BaseTransform):
         affines = [known[name] if name in known else self._unseen(name) for name in names]
         if array_namespace(checked) is not np:
             parts = [a(take(checked, np.flatnonzero(codes == k))) for k, a in enumerate(affines)]
+            # Clips now stand domain by domain; the inverse of that order puts them back.
             order = np.argsort(np.argsort(codes, kind="stable"))
             return take(concatenate(parts, checked), order)
         out = _destination(checked, copy or checked is not X, out)
@@ -490,8 +495,8 @@ def read_columns(values: ArrayLike, name: str, n: int, *, categories: bool) -> _
     is_binary = array.dtype.kind in "fiub" and bool(np.isin(array, (0, 1)).all())
     if categories and array.ndim == 2 and not is_binary:
         raise DataError(
-            f"{name} has other columns than 0 and 1; give one class a clip, (n,), or a column of 0 "
-            "and 1 for each class"
+            f"{name} has other columns than 0 and 1; give one class per clip, (n,), or a column of "
+            "0 and 1 per class"
         )
     if categories and array.ndim == 1 and not (array.dtype.kind == "f" and is_binary):
         names, codes = check_categories(array, name, n)

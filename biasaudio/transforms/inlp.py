@@ -189,7 +189,7 @@ class NullspaceProjection(StreamingFit, DomainFreeTransform):
         domain : array_like of str or int [shape=(n,)]
             Two or more datasets.
         balance : array_like of str or int [shape=(n,)], optional
-            A class for each clip.  Domains are then compared at equal class
+            The class of each clip.  Domains are then compared at equal class
             mix, over the classes that all have.
         groups : array_like of str or int [shape=(n,)], optional
             Song or artist; clips of one are in one half and in one part.
@@ -505,7 +505,7 @@ def _principal(groups: Sequence[Group], share: float) -> _Array:
     Parameters
     ----------
     groups : sequence of Group
-        One for each domain; all count the same.
+        One per domain; all count the same.
     share : float in (0, 1)
 
     Returns

@@ -62,7 +62,7 @@ class LDAProjection(StreamingFit, DomainFreeTransform):
     See Also
     --------
     LEACE : Removes all linear information about the domain.
-    MultiLDAProjection : One direction for each genre.
+    MultiLDAProjection : One direction per genre.
 
     Notes
     -----
@@ -115,7 +115,7 @@ class LDAProjection(StreamingFit, DomainFreeTransform):
         domain : array_like of str or int [shape=(n,)]
             Two or more datasets.
         balance : array_like of str or int [shape=(n,)], optional
-            A class for each clip.  Domains are then compared at equal class
+            The class of each clip.  Domains are then compared at equal class
             mix, over the classes that all have.
         sample_weight : array_like [shape=(n,)], optional
             What each clip counts for; default 1.

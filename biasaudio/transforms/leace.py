@@ -100,7 +100,7 @@ class _Eraser(StreamingFit, DomainFreeTransform):
             columns of 0 and 1.  What they explain of the domain is not
             erased, and the covariance of x with them stays as it was.
         balance : array_like of str or int [shape=(n,)], optional
-            A class for each clip.  Domains are then compared at equal class
+            The class of each clip.  Domains are then compared at equal class
             mix, over the classes that all have.
         sample_weight : array_like [shape=(n,)], optional
             What each clip counts for; default 1.

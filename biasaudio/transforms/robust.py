@@ -76,8 +76,8 @@ class RobustLEACE(LEACE):
     the preserved columns whole; their directions come first.
 
     What is not claimed: that the bound holds where clips come in groups that
-    are nearly alike (give one clip a group, or a lower ``leakage``); that it holds
-    for new clips at another class mix than the fitted ones; or that the classes
+    are nearly alike (give one clip per group, or a lower ``leakage``); that it
+    holds for new clips at another class mix than the fitted ones; or that the classes
     do not use the directions that are dropped.  Principal directions depend
     on the units of the features: bring these to a common one first.
 
