@@ -251,7 +251,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
         return final
 
     def _difference(self, n: int, domain: ArrayLike, preserve: ArrayLike) -> Any:
-        """Function of rows: the difference that the preserved columns of these clips make."""
+        """Difference that the preserved columns of the clips make, as a function of rows."""
         if not len(self.effects_):
             raise ParameterError(
                 "preserve was given to transform and not to fit; give it to both or to none"
@@ -270,7 +270,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
         )
 
     def _statistics(self, moments: Moments) -> tuple[_Array, _Array, _Array]:
-        """Number of clips, mean and variance of each domain, in order."""
+        """Sizes, means and variances of the domains, in order."""
         cells = {str(name): cell for name, cell in moments.by("domain").items()}
         names = [str(name) for name in self.domains_]
         single = [name for name in names if cells[name].n <= 1 + 1e-9]

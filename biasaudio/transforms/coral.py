@@ -339,7 +339,7 @@ class _Frame:
         return inside / np.outer(self.scale, self.scale)
 
     def noise(self, group: Group, covariance: _Array) -> float:
-        """Expected squared error of the covariance of one domain."""
+        """Squared error that is expected of the covariance of one domain."""
         if group.X is None:
             raise ParameterError(
                 "shrinkage='auto' needs all clips at once, which partial_fit does not keep; set "

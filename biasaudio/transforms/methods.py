@@ -379,7 +379,7 @@ def method_of(transform: Any) -> Method | None:
 
 
 def _kind(estimator: type, params: Mapping[str, Any]) -> tuple[type, str, type]:
-    """Marks that tell methods apart: a strength, say, makes no other method."""
+    """Class and parameters by which methods differ; a strength makes no other method."""
     return estimator, str(params.get("labels", "true")), type(params.get("correction"))
 
 

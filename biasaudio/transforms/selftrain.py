@@ -374,7 +374,7 @@ class _Training:
         self._labeller = _Labeller(self._source, P, groups, source.shape[1], rng)
 
     def run(self, strength: float, rounds: int, center: _Array) -> PseudoShifts:
-        """Result of the last round, with the evidence."""
+        """Shifts that the last round found, with the evidence."""
         corrected = self._source, self._target
         history: list[dict[str, float]] = []
         shares: list[_Array] = []
