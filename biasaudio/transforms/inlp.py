@@ -230,11 +230,13 @@ class NullspaceProjection(StreamingFit, DomainFreeTransform):
         n_iter: int,
         limit: float = _MOST,
     ) -> _Rounds:
+        """Find the rounds that these clips give, at most so many."""
         halves = None
         if self.probes == "halves":
             halves = _Halves(n_iter - 1, seed).update(X, codes, weights, units)
         return self._solve(domain_groups(X, codes, weights), halves, n_iter, limit)
 
+    @one_blas_thread()
     def _fit_moments(self, moments: Moments) -> None:
         groups = [Group(cell) for cell in moments.by("domain").values()]
         self._keep(self._solve(groups, self._seen, int(self.n_iter)))
@@ -244,9 +246,10 @@ class NullspaceProjection(StreamingFit, DomainFreeTransform):
     ) -> _Rounds:
         """So many rounds, from moments of the domains and of random halves of the clips."""
         m = np.mean([group.cell.mean for group in groups], axis=0)
-        K = None
         h = None if halves is None else halves.gaps()
+        K = None
         if self.variance < 1:
+            # All rounds are found in the coordinates of the kept directions: these are fewer.
             K = _principal(groups, self.variance)
             groups = [_along(group, K, m) for group in groups]
             h = None if h is None else h @ K.T

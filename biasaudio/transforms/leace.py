@@ -118,24 +118,28 @@ class _Eraser(StreamingFit, DomainFreeTransform):
             If there is one domain only, or an array is not usable.
         """
         shrinkage = check_shrinkage(getattr(self, "shrinkage", 0.0))
-        if domain is None and nuisance is not None:
-            X = self._fit_features(X)
-            codes = np.zeros(len(X), dtype=np.intp)
-            self.domains_ = np.array([])
-        else:
-            X, _, codes = self._fit_input(X, domain)
-        if balance is not None and domain is None:
-            raise ParameterError("balance was given without domain; give both, or leave it out")
+        X, codes = self._clips(X, domain, nuisance, balance)
         weights = clip_weights(codes, int(codes.max()) + 1, balance, sample_weight)
         concepts = _find_concepts(X, codes, nuisance, preserve, weights)
-        if not concepts.erased.shape[1]:
-            warn(
-                "nothing is erased: x does not vary with the domain or nuisance, given what is "
-                "preserved; check that preserve does not name the domain itself"
-            )
         S = Covariance(shrinkage, X=X, weights=weights, means=concepts.mean[None])
         self.affine_ = self._solve(concepts, S)
         return self
+
+    def _clips(
+        self,
+        X: ArrayLike,
+        domain: ArrayLike | None,
+        nuisance: ArrayLike | None,
+        balance: ArrayLike | None,
+    ) -> tuple[_Floats, _Codes]:
+        """X and the code of each clip's domain, zeros where a nuisance alone is erased."""
+        if domain is not None or nuisance is None:
+            X, _, codes = self._fit_input(X, domain)
+            return X, codes
+        X, self.domains_ = self._fit_features(X), np.array([])
+        if balance is not None:
+            raise ParameterError("balance was given without domain; give both, or leave it out")
+        return X, np.zeros(len(X), dtype=np.intp)
 
     def _fit_moments(self, moments: Moments) -> None:
         shrinkage = check_shrinkage(getattr(self, "shrinkage", 0.0))
@@ -326,15 +330,22 @@ def _find_concepts(
     least = _rounding(X)
     if nuisance is None and preserve is None:
         counts = np.bincount(codes, weights).astype(np.float64)
-        return _between(domain_means(X, codes, weights), counts, least, sizes)
-    erased = [np.zeros((n, 0)) if k == 1 else np.eye(k)[codes]]
-    kept = np.zeros((n, 0))
-    if nuisance is not None:
-        erased.append(read_columns(nuisance, "nuisance", n, categories=False))
-    if preserve is not None:
-        kept = read_columns(preserve, "preserve", n, categories=True)
-    mean, products, products_kept = _covariances(X, np.concatenate(erased, axis=1), kept, weights)
-    return Concepts(mean, _basis(products.T, least), _basis(products_kept.T, least), sizes)
+        concepts = _between(domain_means(X, codes, weights), counts, least, sizes)
+    else:
+        erased = [np.zeros((n, 0)) if k == 1 else np.eye(k)[codes]]
+        if nuisance is not None:
+            erased.append(read_columns(nuisance, "nuisance", n, categories=False))
+        kept = np.zeros((n, 0))
+        if preserve is not None:
+            kept = read_columns(preserve, "preserve", n, categories=True)
+        m, Z, K = _covariances(X, np.concatenate(erased, axis=1), kept, weights)
+        concepts = Concepts(m, _basis(Z.T, least), _basis(K.T, least), sizes)
+    if not concepts.erased.shape[1]:
+        warn(
+            "nothing is erased: x does not vary with the domain or nuisance, given what is "
+            "preserved; check that preserve does not name the domain itself"
+        )
+    return concepts
 
 
 def _concepts_of_cells(cells: Sequence[Cell]) -> Concepts:
