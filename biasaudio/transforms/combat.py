@@ -11,8 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from biasaudio._validation import check_categories, check_choice, check_sample_weight, name_some
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.moments import Moments
-from biasaudio.transforms._affine import Affine, array_namespace
-from biasaudio.transforms._base import DomainAwareTransform, StreamingFit, read_columns
+from biasaudio.transforms._affine import Affine, array_namespace, check_result
+from biasaudio.transforms._base import (
+    DomainAwareTransform,
+    StreamingFit,
+    read_columns,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -240,15 +244,16 @@ class ComBat(StreamingFit, DomainAwareTransform):
         result = super().transform(X, domain=domain, copy=copy, out=out)
         xp = array_namespace(result)
         if xp is not np:
-            whole = change(slice(None))
-            return result + xp.asarray(whole, dtype=result.dtype, device=result.device)
+            whole = xp.asarray(change(slice(None)), dtype=result.dtype, device=result.device)
+            return check_result(result + whole)
         # set_output may have made a frame of it, which is not to be written.
         final = np.array(result) if hasattr(result, "columns") else result
         final = final if out is None else out
         for start in range(0, len(final), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            final[rows] += change(rows).astype(final.dtype, copy=False)
-        return final
+            with np.errstate(over="ignore", invalid="ignore"):
+                final[rows] += change(rows).astype(final.dtype, copy=False)
+        return check_result(final)
 
     def _difference(self, n: int, domain: ArrayLike, preserve: ArrayLike) -> Any:
         """Difference that the preserved columns of the clips make, as a function of rows."""
