@@ -105,9 +105,11 @@ class Affine:
             return check_result(X + change)
         # What overflows is named once, at the end, and not by numpy at every product.
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._written(X, out)
+            result, square = self._written(X, out)
+        return result if np.isfinite(square) else check_result(result)
 
-    def _written(self, X: _Floats, out: _Floats | None) -> _Floats:
+    def _written(self, X: _Floats, out: _Floats | None) -> tuple[_Floats, float]:
+        """Corrected vectors, and their squared length, which is finite if they are not too large."""
         out = np.empty_like(X) if out is None else out
         size = _WIDE_BLOCK if self.up is None else _BLOCK
         center, down, offset = (a.astype(X.dtype) for a in (self.center, self.down, self.offset))
@@ -130,8 +132,8 @@ class Affine:
             else:
                 _add_product(np.hstack([read, ones[: len(here)]], dtype=X.dtype), up, there)
             # While the block is in the cache, this costs little.
-            total += np.vdot(there, there)
-        return out if np.isfinite(total) else check_result(out)
+            total += float(np.vdot(there, there))
+        return out, total
 
     def _change(self, X: Any, convert: Any) -> Any:
         """Change that is added to X; ``convert`` makes numpy arrays of its kind."""
@@ -221,22 +223,27 @@ def apply_each(
         If a number of the result overflows its dtype.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        _write_each(affines, codes, X, out)
+        square = _write_each(affines, codes, X, out)
+    if not np.isfinite(square):
+        check_result(out)
 
 
 def _write_each(
     affines: Sequence[Affine], codes: NDArray[np.intp], X: _Floats, out: _Floats
-) -> None:
+) -> float:
+    """Squared length of what was written."""
+    total = 0.0
     if any(affine.rank for affine in affines):
         for start in range(0, len(X), _WIDE_BLOCK):
             block = slice(start, start + _WIDE_BLOCK)
             for code in np.unique(codes[block]).tolist():
                 rows = np.flatnonzero(codes[block] == code)
                 if len(rows) == len(X[block]):
-                    affines[code](X[block], out[block])
+                    total += affines[code]._written(X[block], out[block])[1]
                 else:
-                    out[block][rows] = affines[code](X[block][rows])
-        return
+                    out[block][rows], square = affines[code]._written(X[block][rows], None)
+                    total += square
+        return total
     # About a centre that all have in common, the maps are two tables.
     zeros = np.zeros(X.shape[1])
     center = np.mean([affine.center for affine in affines], axis=0)
@@ -244,7 +251,6 @@ def _write_each(
     shifts = np.stack([a.offset + (center - a.center) * g for a, g in zip(affines, gains)])
     center, gains, shifts = (table.astype(X.dtype) for table in (center, gains, shifts))
     is_shift, buffers = not gains.any(), np.empty((2, min(_BLOCK, len(X)), X.shape[1]), X.dtype)
-    total = 0.0
     for start in range(0, len(X), _BLOCK):
         block = slice(start, start + _BLOCK)
         code, (change, table) = codes[block], buffers[:, : len(X[block])]
@@ -258,9 +264,8 @@ def _write_each(
             change *= np.take(gains, code, axis=0, out=table, mode="clip")
             change += np.take(shifts, code, axis=0, out=table, mode="clip")
         np.add(X[block], change, out=out[block])
-        total += np.vdot(out[block], out[block])
-    if not np.isfinite(total):
-        check_result(out)
+        total += float(np.vdot(out[block], out[block]))
+    return total
 
 
 def check_result(result: Any) -> Any:
