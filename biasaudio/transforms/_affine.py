@@ -109,7 +109,7 @@ class Affine:
         return result if np.isfinite(square) else check_result(result)
 
     def _written(self, X: _Floats, out: _Floats | None) -> tuple[_Floats, float]:
-        """Corrected vectors, and their squared length, which is finite if they are not too large."""
+        """Corrected vectors, and their squared length, finite if they are not too large."""
         out = np.empty_like(X) if out is None else out
         size = _WIDE_BLOCK if self.up is None else _BLOCK
         center, down, offset = (a.astype(X.dtype) for a in (self.center, self.down, self.offset))

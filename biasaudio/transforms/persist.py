@@ -565,7 +565,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, _Array]]:
         ) from None
     if name != FORMAT_NAME:
         raise DataError(
-            f"{path} is a {reprlib.repr(name)!a} file; give a correction, {FORMAT_NAME!r}"
+            f"{path} is a {reprlib.repr(name)} file; give a correction, {FORMAT_NAME!r}"
         )
     if type(found) is not int or found < 1:
         raise DataError(
