@@ -28,10 +28,8 @@ from biasaudio.transforms import (
     load,
     save,
 )
-from biasaudio.transforms.persist import digest
-from biasaudio.transforms.persist import classes
 from biasaudio.transforms.methods import apply_correction
-from biasaudio.transforms.persist import read_header
+from biasaudio.transforms.persist import classes, digest, read_header
 
 # Printed in the README, and in the docstring of persist.
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -473,3 +471,127 @@ def test_a_loaded_correction_refuses_what_the_first_one_refused(tmp_path):
         aware.transform(X)
     with pytest.raises(DataError, match="domain 'new' was not seen in fit"):
         aware.transform(X, domain=np.full(len(X), "new"))
+
+
+def ten_lines(X, path, domain=""):
+    found = {}
+    exec(TEN_LINES, found)
+    return found["correct"](X, path, domain)
+
+
+@pytest.mark.parametrize("where", ["header", "old header", "alpha"])
+def test_no_file_does_one_thing_with_numpy_and_another_with_us(tmp_path, where):
+    before, X = leace(alpha=0.5)
+    path = save(before, tmp_path / "c.npz")
+    if where == "header":
+        names = {part: f"{part}_0" for part in ("center", "down", "up", "offset")}
+
+        def change(header):
+            header["attributes"]["affine_"] = {"affine": names}
+
+        with pytest.raises(DataError, match="a map, its share or its width is in the header too"):
+            load(rewritten(path, change))
+        return
+
+    def older(header):
+        # A file of version 1 said the map and its share twice.
+        header["format_version"] = 1
+        header["parameters"]["alpha"] = 0.125
+        names = {part: f"{part}_0" for part in ("center", "up", "offset")}
+        header["attributes"]["affine_"] = {"affine": names | {"down": "other", "gain": None}}
+
+    arrays = {"other": np.ones((10, 1))} if where == "old header" else {"alpha": np.array(0.25)}
+    rewritten(path, older, **arrays)
+    np.testing.assert_allclose(load(path).transform(X), ten_lines(X, path), atol=1e-12)
+    assert np.abs(load(path).transform(X) - X).max() > 0.1
+
+
+def test_gains_and_several_domains_are_those_of_the_ten_lines(tmp_path):
+    X, columns = clips()
+    domain = columns["domain"]
+    path = save(DomainStandardizer(alpha=0.75).fit(X, domain=domain), tmp_path / "c.npz")
+    rewritten(path, gain_0=np.linspace(0, 1, 10), offset_1=np.zeros(10))
+    after = load(path)
+    for name in ("a", "b"):
+        Z = after.transform(X, domain=np.full(len(X), name))
+        np.testing.assert_allclose(Z, ten_lines(X, path, name), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "arrays", "message"),
+    [
+        ({"n_features": 1e999}, {}, "n_features is a float"),
+        ({"n_features": 10**400}, {}, "of which its arrays know nothing"),
+        ({"feature_names": ["\ud800"] * 10}, {}, "surrogates not allowed"),
+        ({"class": "\udfff"}, {}, "surrogates not allowed"),
+        ({"format": "\ud800"}, {}, "give a correction"),
+        ({"biasaudio": "\ud800", "format_version": 9}, {}, "update biasaudio"),
+        ({"is_affine": False}, {}, "maps of 1 domains for a LEACE"),
+        ({}, {"domains": np.array(["", "other"])}, "does not hold what a correction needs"),
+        ({}, {"domains": np.array(["a"])}, "maps for 1 domains"),
+        ({}, {"domains": np.array(["", ""])}, "different names"),
+        ({}, {"alpha": np.array(np.inf)}, "alpha of shape .* has NaN or Inf"),
+        ({}, {"alpha": np.array(1e300)}, "alpha"),
+        ({}, {"alpha": np.array([1.0, 1.0])}, "does not hold what a correction needs"),
+        ({}, {"offset_0": np.full(10, -np.inf)}, "offset_0 of shape .* has NaN or Inf"),
+        ({}, {"offset_0": np.zeros(10, int)}, "not of float64"),
+        ({}, {"down_0": np.full((10, 1), 1e300), "center_0": np.full(10, 1e300)}, "overflows"),
+        ({}, {"other": np.array("\ud800")}, "not Unicode"),
+    ],
+)
+def test_numbers_and_texts_of_no_use_give_one_line(tmp_path, change, arrays, message):
+    path = rewritten(
+        save(leace()[0], tmp_path / "c.npz"), lambda header: header.update(change), **arrays
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()
+
+
+def test_a_map_of_a_kernel_is_refused(tmp_path):
+    X, columns = clips()
+    path = save(METHODS["kleace"].fit(X, **columns), tmp_path / "c.npz")
+    d = X.shape[1]
+    arrays = {f"{part}_0": np.zeros(d) for part in ("center", "offset", "gain")}
+    arrays |= {"down_0": np.zeros((d, d)), "domains": np.array([""])}
+    with pytest.raises(DataError, match="maps of 1 domains for a KernelMap"):
+        load(rewritten(path, lambda header: header.update(is_affine=True), **arrays))
+
+
+def test_what_a_file_says_of_its_size_is_not_believed(tmp_path):
+    path = save(leace()[0], tmp_path / "c.npz")
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for name, changed, message in (
+        ("down_0.npy", members["down_0.npy"].replace(b"(10, 1)", b"(9" + b"9" * 5), "damaged"),
+        ("down_0.npy", members["down_0.npy"].replace(b"(10, 1), }   ", b"(999999,1), }"), "bytes"),
+        ("extra.txt", b"", "is not an array"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, data in (members | {name: changed}).items():
+                archive.writestr(member, data)
+        with pytest.raises(DataError, match=message) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("alpha.npy", members["alpha.npy"])
+    with pytest.raises(DataError, match="a name occurs twice"):
+        load(path)
+
+
+def test_a_fit_that_overflowed_is_not_saved_and_a_generator_is_none(tmp_path):
+    before, _ = leace()
+    before.affine_.offset[0] = np.inf
+    with pytest.raises(ParameterError, match="offset_0 has NaN or Inf"):
+        save(before, tmp_path / "c.npz")
+    assert not list(tmp_path.iterdir())
+    X, columns = clips()
+    nap = METHODS["nap"].make().set_params(random_state=np.random.default_rng(0))
+    nap.fit(X, domain=columns["domain"], label=columns["label"])
+    after = load(save(nap, tmp_path / "c.npz"))
+    assert after.random_state is None
+    assert after.transform(X).tobytes() == nap.transform(X).tobytes()

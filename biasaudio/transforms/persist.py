@@ -672,7 +672,7 @@ def _check_header(header: Mapping[str, Any], arrays: Mapping[str, _Array]) -> No
         raise ValueError("feature_names is no list of one text per feature")
     # The clip that a correction is tried on is not to be larger than what the file holds.
     if d < 1 or not any(d in array.shape for array in arrays.values()):
-        raise ValueError(f"{d} features, of which its arrays know nothing")
+        raise ValueError(f"{reprlib.repr(d)} features, of which its arrays know nothing")
     domains = arrays["domains"]
     if domains.ndim != 1 or domains.dtype.kind != "U" or len(set(domains.tolist())) < len(domains):
         raise ValueError("domains is no list of different names")
