@@ -309,7 +309,7 @@ def test_info_says_what_is_in_the_file(capsys, tmp_path):
     assert document["sha256"] == lines["sha256"]
     assert document["domains"] == ["a", "b"]
     assert document["card"]["domain_at_transform"]
-    assert (document["n_features"], document["format_version"]) == (5, 1)
+    assert (document["n_features"], document["format_version"]) == (5, 2)
 
 
 def test_json_of_fit_and_apply(capsys, tmp_path):

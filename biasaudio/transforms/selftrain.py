@@ -315,7 +315,6 @@ def guessed_shifts(
     gate : dict
         ``decision``, ``strength_factor`` and ``evidence``.
 
-
     Raises
     ------
     DataError
