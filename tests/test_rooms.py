@@ -16,12 +16,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
 MAX_LINES, MAX_CODE_LINES = 300, 50
 
-FIRST = {"errors", "_npz", "_parallel", "_sheets", "_text", "_validation"}
+FIRST = {"errors", "_linalg", "_npz", "_parallel", "_sheets", "_text", "_validation"}
 # Room: the rooms that it may import at the top of a module.  Every room may import itself.
 ARROWS: dict[str, set[str]] = {
     "biasaudio": set(),
     "errors": set(),
     "_validation": {"errors"},
+    "_linalg": set(),
     "_npz": set(),
     "_text": set(),
     "_sheets": {"errors", "_npz"},
