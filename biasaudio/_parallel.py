@@ -121,7 +121,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this worker soon after its parent: a killed parent cannot stop its workers.
+    """End this worker soon after its parent: a killed parent cannot stop its workers.
 
     loky's workers wait 300 s for work that never comes.  Linux could signal the
     death of a parent (``PR_SET_PDEATHSIG``), but means the *thread* that started

@@ -106,7 +106,7 @@ def test_means_are_beside_the_published_ones(everything):
         (["--embeddings", "toi"], 2, "embeddings='toi' is not known; .*did you mean 'toy'"),
         (["--modes", "classwize"], 2, "modes='classwize' .*did you mean 'classwise'"),
         (["--labels", "celo"], 2, "label 'celo' is not known; .*did you mean 'cello'"),
-        (["--labels", "organ"], 1, "label 'organ' has no .*; leave it out of --labels"),
+        (["--labels", "organ"], 1, "label 'organ' has no .*; leave it out of (--)?labels"),
         (["--n-jobs", "0"], 2, "--n-jobs=0 is not allowed"),
     ],
 )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from biasaudio.cli._common import emit, note
+from biasaudio.cli._common import emit, note, pairs, settings
 from biasaudio.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
@@ -72,7 +72,6 @@ class _ListModels(argparse.Action):
 
 def run(args: argparse.Namespace) -> int:
     """Embed the files, and say what became of them."""
-    from biasaudio.cli._fitting import pairs, settings
     from biasaudio.cli._unfinished import unfinished
     from biasaudio.datasets.audio import find_audio
     from biasaudio.embed.extraction import extract
