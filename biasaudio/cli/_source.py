@@ -52,7 +52,7 @@ class Source:
         """Add the columns of the file that was given beside the source."""
         if self.args.columns_from is None:
             return
-        from biasaudio.store.readers import read_columns_file
+        from biasaudio.store import read_columns_file
 
         for name, column in read_columns_file(self.args.columns_from).items():
             if column.ndim and len(column) == self.n_clips:

@@ -39,8 +39,8 @@ def open_source(
     -------
     FileSource or StoreSource
     """
-    from biasaudio.store.readers import SUFFIXES
-    from biasaudio.store.schema import SUFFIXES as STORES
+    from biasaudio.store import SUFFIXES as STORES
+    from biasaudio.store import VECTOR_SUFFIXES as SUFFIXES
 
     path = Path(args.source)
     is_store = path.is_dir() or path.suffix.lower() in STORES
@@ -66,13 +66,13 @@ class FileSource(Source):
         not_features: Sequence[str],
     ) -> None:
         from biasaudio._validation import name_some
-        from biasaudio.store.readers import open_vectors
+        from biasaudio.store import read_vectors
 
         super().__init__(args)
         for name in STORE_ONLY:
             if getattr(args, name, None):
                 raise ParameterError(f"--{name} is for stores, but {args.source} is a file")
-        self.file = open_vectors(args.source, features=features, not_features=not_features)
+        self.file = read_vectors(args.source, features=features, not_features=not_features)
         if self.file.is_guessed:
             names = name_some(self.file.features or [], 9)
             note(args, f"features: {names} (all that are numbers; --features takes others)")
@@ -156,7 +156,7 @@ class StoreSource(Source):
 
     def apply(self, transform: Any, *, method: str) -> dict[str, Any]:
         """Write the corrected embedding, and return what was done."""
-        from biasaudio.store.derive import derive_embedding
+        from biasaudio.store import derive_embedding
 
         name = self.args.name or f"{self.embedding}.{method}"
         if self.args.columns_from:
