@@ -307,13 +307,18 @@ def read_raw_texts(array: h5py.Dataset, path: Path) -> _Array:
 def decode(texts: Any, where: str) -> list[str]:
     """Texts that can be shown, from bytes; a `StoreError` if one cannot."""
     try:
-        found = [text.decode("utf-8") if isinstance(text, bytes) else text for text in texts]
+        texts = texts.tolist()
+        # At once, which is ten times as fast as a loop; a name with a line feed is refused below.
+        whole = b"\n".join(texts) if isinstance(next(iter(texts), ""), bytes) else "\n".join(texts)
+        found = (whole.decode("utf-8") if isinstance(whole, bytes) else whole).split("\n")
+        if len(found) != len(texts):
+            found = [text.decode("utf-8") if isinstance(text, bytes) else text for text in texts]
     except UnicodeDecodeError as error:
         raise StoreError(
             f"{where} has the text {error.object[:80]!r}, which is not UTF-8; write it as UTF-8"
         ) from None
-    whole = "".join(found)
-    if not whole.isprintable() and printable(whole) != whole:
+    shown = "".join(found)
+    if not shown.isprintable() and printable(shown) != shown:
         bad = next(text for text in found if printable(text) != text)
         raise StoreError(
             f"{where} has the text {bad[:80]!r} with control characters; write it without them"
@@ -324,7 +329,7 @@ def decode(texts: Any, where: str) -> list[str]:
 def read_texts(group: h5py.Group, name: str, path: Path) -> NDArray[np.object_]:
     """Texts of an array of a group [shape=(n,)]."""
     array = need_array(group, name, path)
-    texts = read_raw_texts(array, path).tolist()
+    texts = read_raw_texts(array, path)
     return np.array(decode(texts, f"{path}:{array.name}"), dtype=object)
 
 
@@ -398,8 +403,9 @@ class Keys:
         # Rows of a clip mostly follow each other, and comparing neighbours is far
         # cheaper than hashing each key.
         starts = np.append(0, np.flatnonzero(raw[1:] != raw[:-1]) + 1)
-        codes, names = pd.factorize(raw[starts].astype(object))
-        texts = decode(names.tolist(), f"{where}/keys")
+        firsts = np.array(decode(raw[starts], f"{where}/keys"), dtype=object)
+        codes, names = pd.factorize(firsts)
+        texts = names.tolist()
         if "" in texts:
             raise StoreError(
                 f"{where} has rows with an empty key; give each row the id of its clip"

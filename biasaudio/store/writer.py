@@ -398,9 +398,7 @@ def relabel(
         If a file is damaged or cannot be written; then nothing was changed.
     """
     path = Path(path)
-    # A look before that takes no lock: most often everything is known.
-    if not steadily(path, lambda now: _relabelled(now, clips, overwrite)):
-        return []
+    EmbeddingStore(path)
     with writing(path, wait=wait):
         now = look(path)
         tables = _relabelled(now, clips, overwrite)
