@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biasaudio._text import can_be_name
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "check_features",
     "check_groups_do_not_straddle",
     "check_length",
+    "check_name",
     "check_number",
     "check_sample_weight",
     "did_you_mean",
@@ -44,6 +46,16 @@ def did_you_mean(value: object, allowed: Iterable[str]) -> str:
 def as_list(names: str | Iterable[str]) -> list[str]:
     """Return the names as a list; one name alone is a list of one."""
     return [names] if isinstance(names, str) else list(names)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it may name a dataset or an embedding: it is part of a path in a store."""
+    if not can_be_name(name):
+        raise ParameterError(
+            f"{what}={name!r} cannot name a part of a store; give printable text without slashes "
+            "that does not start with '.' or '__'"
+        )
+    return name
 
 
 def check_count(value: Any, name: str, at_least: int) -> int:

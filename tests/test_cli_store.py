@@ -10,7 +10,6 @@ import pytest
 from audit_fixtures import N, arrays, call, failure, saved, strict
 
 from biasaudio.store import EmbeddingStore, import_arrays
-from biasaudio.store import index as index_module
 
 
 @pytest.fixture
@@ -183,23 +182,6 @@ def test_listing_says_in_how_many_files_an_embedding_lies(capsys, folder):
     header, row = out.splitlines()
     assert header.split()[-1] == "files"
     assert row.split()[-3:] == [str(N), "2", "2"]
-
-
-def test_a_dataset_that_comes_during_a_listing_is_no_crash(capsys, folder, monkeypatch):
-    real, listed = index_module.index_now, []
-
-    def overtaken(path):
-        found = real(path)
-        if not listed:
-            listed.append(1)
-            import_arrays(folder, np.ones((1, 2)), ["x"], dataset="later")
-        return found
-
-    monkeypatch.setattr(index_module, "index_now", overtaken)
-    code, out, _ = call(capsys, "store", "ls", folder)
-    assert (code, len(out.splitlines())) == (0, 2)
-    code, out, _ = call(capsys, "store", "ls", folder)
-    assert (code, len(out.splitlines())) == (0, 3)
 
 
 def test_the_bar_counts_what_is_merged(capsys, folder, monkeypatch):

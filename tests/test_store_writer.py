@@ -7,7 +7,7 @@ import pytest
 
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.store import EmbeddingStore, import_arrays
-from biasaudio.store import content as content_module
+from biasaudio.store import output as output_module
 
 
 @pytest.fixture(params=["store.h5", "store"])
@@ -56,8 +56,8 @@ def test_frames_are_kept_and_pooled(path, rng):
 
 
 def test_several_datasets_in_one_call(path, rng, monkeypatch):
-    monkeypatch.setattr(content_module, "CHUNK_VALUES", 8)
-    monkeypatch.setattr(content_module, "BLOCK_VALUES", 16)
+    monkeypatch.setattr(output_module, "CHUNK_VALUES", 8)
+    monkeypatch.setattr(output_module, "BLOCK_VALUES", 16)
     X = rng.normal(size=(40, 2)).astype(np.float32)
     dataset = np.where(rng.random(40) < 0.5, "one", "two")
     import_arrays(path, X, [f"{i // 2}" for i in range(0, 80, 2)], dataset=dataset, label=dataset)

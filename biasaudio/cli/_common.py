@@ -352,8 +352,8 @@ def clip_files(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Path, size and sha256 of the files that `read_clips` reads."""
     from pathlib import Path
 
+    from biasaudio._files import fingerprint_file
     from biasaudio.datasets import irmas, openmic
-    from biasaudio.store.schema import fingerprint_file
 
     paths = [Path(args.clips)] if args.clips else []
     if args.irmas:

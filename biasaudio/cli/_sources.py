@@ -38,8 +38,8 @@ def open_source(
     -------
     FileSource or StoreSource
     """
-    from biasaudio.store.readers import SUFFIXES
-    from biasaudio.store.schema import SUFFIXES as STORES
+    from biasaudio.store import SUFFIXES as STORES
+    from biasaudio.store import VECTOR_SUFFIXES as SUFFIXES
 
     path = Path(args.source)
     is_store = path.is_dir() or path.suffix.lower() in STORES
@@ -95,7 +95,7 @@ class Source:
         """Add the columns of the file that was given beside the source."""
         if self.args.columns_from is None:
             return
-        from biasaudio.store.readers import read_columns_file
+        from biasaudio.store import read_columns_file
 
         for name, column in read_columns_file(self.args.columns_from).items():
             if column.ndim and len(column) == self.n_clips:
@@ -129,13 +129,13 @@ class FileSource(Source):
         not_features: Sequence[str],
     ) -> None:
         from biasaudio._validation import name_some
-        from biasaudio.store.readers import open_vectors
+        from biasaudio.store import read_vectors
 
         super().__init__(args)
         for name in STORE_ONLY:
             if getattr(args, name, None):
                 raise ParameterError(f"--{name} is for stores, but {args.source} is a file")
-        self.file = open_vectors(args.source, features=features, not_features=not_features)
+        self.file = read_vectors(args.source, features=features, not_features=not_features)
         if self.file.is_guessed:
             names = name_some(self.file.features or [], 9)
             note(args, f"features: {names} (all that are numbers; --features takes others)")
@@ -217,7 +217,7 @@ class StoreSource(Source):
 
     def apply(self, transform: Any, *, method: str) -> dict[str, Any]:
         """Write the corrected embedding; what was done, for --json."""
-        from biasaudio.store.derive import derive_embedding
+        from biasaudio.store import derive_embedding
 
         name = self.args.name or f"{self.embedding}.{method}"
         if self.args.columns_from:

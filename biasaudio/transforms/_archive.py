@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from biasaudio._npz import open_npz, write_npz
+from biasaudio._files import open_npz, write_npz
 from biasaudio.errors import DataError
 
 __all__ = ["digest", "read_arrays", "replacing", "write_arrays"]
