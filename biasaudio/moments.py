@@ -139,7 +139,7 @@ class Cell:
         return variance
 
     def without_products(self) -> Cell:
-        """The same cell with its variances only."""
+        """Cell with the variances only."""
         scatter = self.scatter if self.scatter.ndim == 1 else np.diag(self.scatter).copy()
         return Cell(self.n, self.mean, scatter, self.n_squared)
 
@@ -342,7 +342,7 @@ class Moments:
         return merged
 
     def total(self) -> Cell:
-        """The one cell of all clips.
+        """Cell of all clips.
 
         Raises
         ------
