@@ -26,8 +26,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from biasaudio.probes import probe_domain
-from biasaudio.probes._engine import Clips, make_splits
-from biasaudio.probes._splits import assign_parts
+from biasaudio.probes.domain import Clips, make_splits
+from biasaudio.probes.splits import assign_parts
 from biasaudio.transfer.default import Cell, run_cell
 from biasaudio.transfer.task import Task
 from biasaudio.transforms.methods import METHODS, Method, apply_correction
@@ -128,14 +128,14 @@ def _trees(pair: Pair, method: Method | None, seed: int) -> Iterator[float]:
     strata = np.unique(pair.label, return_inverse=True)[1]
     clips = Clips(pair.X, codes, names, pair.group, strata)
     once = {"n_splits": 3, "n_repeats": 1, "rng": np.random.default_rng(seed)}
-    for plan in make_splits(clips, three_way=True, **once)[0].plans:
-        fitted = None if method is None else method.fit(pair.X[plan.fit], **pair.columns(plan.fit))
-        parts = [(pair.X[rows], pair.domain[rows]) for rows in (plan.train, plan.test)]
+    for turn in make_splits(clips, three_way=True, **once)[0].turns:
+        fitted = None if method is None else method.fit(pair.X[turn.fit], **pair.columns(turn.fit))
+        parts = [(pair.X[rows], pair.domain[rows]) for rows in (turn.train, turn.test)]
         train, test = (apply_correction(fitted, *part) for part in parts)
         # Few leaves and rounds: with some hundred clips deeper ones read no more.
         trees = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, random_state=seed)
-        scores = trees.fit(train, codes[plan.train]).predict_proba(test)[:, 1]
-        yield float(roc_auc_score(codes[plan.test], scores))
+        scores = trees.fit(train, codes[turn.train]).predict_proba(test)[:, 1]
+        yield float(roc_auc_score(codes[turn.test], scores))
 
 
 def transfer(pair: Pair, method: Method | None, seed: int) -> dict[str, float]:

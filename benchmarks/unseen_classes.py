@@ -6,7 +6,7 @@ trained on one dataset and scored on the other.  Run
 
     python -m benchmarks.unseen_classes FILE.npz FILE.npz [SEED ...]
 
-where each file holds ``X`` (n, d), ``label`` and ``group``, one row a clip.
+where each file holds ``X`` (n, d), ``label`` and ``group``, one row per clip.
 Prints the mean ROC-AUC over classes and both directions, across and within
 datasets: uncorrected, fitted on all classes, and on the others only.
 """

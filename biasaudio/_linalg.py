@@ -15,7 +15,7 @@ _Array = NDArray[np.float64]
 _Floats = NDArray[np.floating[Any]]
 
 
-def smaller_gram_eigh(X: _Floats) -> tuple[_Floats, _Floats, bool]:
+def smaller_gram_eigh(X: _Floats) -> tuple[NDArray[Any], NDArray[Any], bool]:
     """Eigenvalues and eigenvectors of the smaller Gram matrix of X.
 
     Parameters
@@ -43,7 +43,7 @@ def smaller_gram_eigh(X: _Floats) -> tuple[_Floats, _Floats, bool]:
     return values, vectors, is_dual
 
 
-def right_vectors(X: _Floats, values: _Floats, vectors: _Floats) -> _Floats:
+def right_vectors(X: _Floats, values: _Floats, vectors: _Floats) -> NDArray[Any]:
     """Right singular vectors of X [shape=(d, k)] from left ones [shape=(n, k)].
 
     Parameters
@@ -58,7 +58,7 @@ def right_vectors(X: _Floats, values: _Floats, vectors: _Floats) -> _Floats:
     -------
     np.ndarray [shape=(d, k)]
     """
-    lifted: _Floats = X.T @ (vectors / np.sqrt(values))
+    lifted: NDArray[Any] = X.T @ (vectors / np.sqrt(values))
     return lifted
 
 
@@ -81,7 +81,7 @@ def orthogonal(directions: _Array, tolerance: float = 1e-10) -> _Array:
 
 
 def woodbury_solver(root: _Array, ridge: _Array) -> Callable[[_Array], _Array]:
-    """Function that applies ``(R'R + E)^-1``, factored once in n x n.
+    """Solver of ``(R'R + E) x = b``, factored once in n x n.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from biasaudio.errors import DataError, ParameterError
 
 __all__ = [
     "as_list",
+    "as_seed",
     "check_alpha",
     "check_categories",
     "check_choice",
@@ -66,6 +67,35 @@ def check_count(value: Any, name: str, at_least: int) -> int:
             f"{name}={value!r} is not allowed; give a whole number from {at_least} upwards"
         )
     return int(value)
+
+
+def as_seed(random_state: int | np.random.Generator | None) -> int:
+    """Whole number from which all streams of random numbers of one call are made.
+
+    An int is taken as it is, so that a repeated call, parts of the clips and batches
+    draw alike; None and a generator draw one number.
+
+    Parameters
+    ----------
+    random_state : int, np.random.Generator or None
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ParameterError
+        If it is none of these, or negative.
+
+    Examples
+    --------
+    >>> as_seed(3), as_seed(np.random.default_rng(0)) == as_seed(np.random.default_rng(0))
+    (3, True)
+    """
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31))
+    return check_count(random_state, "random_state", 0)
 
 
 def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:

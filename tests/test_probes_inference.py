@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from biasaudio.probes.inference import (
+from biasaudio.probes.metrics import (
     bootstrap_p_value,
     group_weights,
     holm,

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from biasaudio.probes.ridge import PENALTIES, RidgeProbe, choose_penalty
-from biasaudio.probes.scaling import common_scale, common_units, has_units, spread
+from biasaudio.probes.ridge import common_scale, common_units, has_units, spread
 
 
 @pytest.fixture(params=[(80, 12), (25, 60), (30, 30)], ids=["n > d", "n < d", "n = d"])

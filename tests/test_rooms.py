@@ -28,8 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "datasets": FIRST,
     "store": FIRST | {"datasets"},
     "embed": FIRST | {"datasets", "store"},
-    "_cell": set(),
-    "moments": FIRST | {"_cell"},
+    "moments": FIRST,
     "probes": FIRST | {"moments"},
     "transforms": FIRST | {"moments", "probes"},
     "transfer": FIRST | {"moments", "probes", "transforms"},
@@ -45,6 +44,8 @@ ARROWS: dict[str, set[str]] = {
 }
 # What is imported inside functions only, so that nothing is loaded before it is used.
 INSIDE: dict[str, set[str]] = {
+    # A correction may be given by its name.
+    "probes": {"transforms"},
     "results": {"report"},
     "cli": set(ARROWS) - {"__main__", "report", "_tables"},
 }
@@ -62,7 +63,11 @@ PACKAGES: dict[str, set[str]] = {
     "report": {"pandas", "matplotlib", "seaborn"},
     "_audit": {"pandas"},
 }
-PACKAGES_INSIDE: dict[str, set[str]] = {"cli": {"pandas"}}
+PACKAGES_INSIDE: dict[str, set[str]] = {
+    "probes": {"pandas"},
+    "transfer": {"pandas"},
+    "cli": {"pandas"},
+}
 
 
 def room_of(module: str) -> str:

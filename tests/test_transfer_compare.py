@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from biasaudio.datasets.synthetic import make_domains
 from biasaudio.errors import ParameterError
-from biasaudio.probes.inference import bootstrap_p_value, group_weights, holm
+from biasaudio.probes.metrics import bootstrap_p_value, group_weights, holm
 from biasaudio.transfer import Outcome, Task, TransferResult, compare, evaluate, measure_drops
 from biasaudio.transfer.resample import resample
 from biasaudio.transfer.task import measure

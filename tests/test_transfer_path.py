@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from biasaudio.errors import BiasAudioWarning
-from biasaudio.probes.inference import roc_auc
+from biasaudio.probes.metrics import roc_auc
 from biasaudio.transfer import path as module
 from biasaudio.transfer.path import LogisticPath, fit_path, inner_products
 from biasaudio.transfer.wang2023 import PENALTIES

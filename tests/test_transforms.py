@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils import estimator_html_repr
+from threadpoolctl import threadpool_info, threadpool_limits
 from transforms_fixtures import (
     EXACT,
     TRAITS,
@@ -131,7 +132,7 @@ def test_leace_erases_exactly_where_the_covariance_is_singular():
     assert clips.gap() > 0.3
 
 
-def test_mlda_removes_one_direction_a_genre():
+def test_mlda_removes_one_direction_per_genre():
     clips = plant(11, d=12, genres=3)
     mlda = fit("mlda", clips)
     assert mlda.directions_.shape == (3, 12)
@@ -280,6 +281,28 @@ def test_specific_bad_input_is_named(small):
         DomainCentering().fit(X, domain=domain, balance=domain)
     with pytest.raises(ParameterError, match=r"method 'leaec' is not known.*did you mean 'leace'"):
         check_methods(["leaec"])
+
+
+@pytest.mark.parametrize("name", ["mlda", "rleace", "inlp"])
+def test_many_small_products_are_made_by_one_thread(name, clips, monkeypatch):
+    seen = []
+    svd = np.linalg.svd
+
+    def recorded(*args, **options):
+        seen.append(blas_threads())
+        return svd(*args, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", recorded)
+    with threadpool_limits(2, user_api="blas"):
+        np.linalg.svd(np.eye(2))
+        fit(name, clips, {"leakage": 0.51} if name == "rleace" else {})
+        assert blas_threads() == seen[0] == {2}
+    assert seen[-1] == {1}
+
+
+def blas_threads():
+    """Return the numbers of threads of the BLAS libraries that are loaded."""
+    return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
 
 
 def test_transforms_import_nothing_heavy():

@@ -15,11 +15,11 @@ from biasaudio.errors import DataError, ParameterError
 from biasaudio.transforms import (
     LEACE,
     DomainCentering,
+    KernelMap,
     LDAProjection,
     MeanProjection,
     MultiLDAProjection,
 )
-from biasaudio.transforms.kernel import KernelMap
 
 
 def clips(rng, n=300, d=6):
@@ -234,7 +234,7 @@ def test_torch_tensors_stay_tensors(rng):
         ({"width": "mean"}, "width='mean' is not known"),
         ({"width": -1.0}, r"width=-1.0 is not allowed"),
         ({"n_components": 0}, "n_components=0 is not allowed"),
-        ({"random_state": None}, "random_state=None is not allowed"),
+        ({"random_state": -1}, "random_state=-1 is not allowed"),
         ({"n_components": 301, "method": "nystroem"}, "301 is more than the 300 clips"),
         ({"correction": StandardScaler()}, "is not a linear correction of biasaudio"),
         ({"correction": KernelMap()}, "is not a linear correction of biasaudio"),
@@ -270,3 +270,13 @@ def test_mostly_equal_clips_have_no_width(seed):
     X[:5] = rng.normal(size=(5, 40))
     with pytest.raises(DataError, match="width='median' is 0 here"):
         KernelMap().fit(X)
+
+
+def test_the_random_state_may_be_a_generator_or_none(rng):
+    X, _ = clips(rng)
+    one, same, other = (
+        KernelMap(random_state=np.random.default_rng(seed)).fit_transform(X) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    for drawn in (other, KernelMap(random_state=None).fit_transform(X)):
+        assert np.abs(drawn - one).max() > 0.1

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from transforms_fixtures import PROPERTY, correct, fit, plant, planted
 
-from biasaudio.transforms import LEACE
-from biasaudio.transforms._directions import discriminants, domain_groups
-from biasaudio.transforms._shrinkage import shrunk_covariance
+from biasaudio.transforms import LEACE, LDAProjection
 
 
 def scikit_learn(clips, shrinkage="auto", **options):
@@ -46,36 +44,33 @@ def test_lda_is_that_of_scikit_learn(d, mean, dtype, seed, domains):
 @given(seed=st.integers(0, 2**32 - 1), domains=st.integers(2, 4))
 def test_the_formula_for_few_clips_is_the_one_for_many(seed, domains):
     clips = plant(seed, n=60, d=90, domains=domains)
-    codes = np.unique(clips.domain, return_inverse=True)[1]
-    dual = domain_groups(clips.X, codes)
     # Clips that count for nothing make the same problem one of more clips than features.
     padded = np.r_[clips.X, np.zeros((100, 90))]
-    weights = np.r_[np.ones(len(clips.X)), np.full(100, 1e-300)]
-    direct = domain_groups(padded, np.r_[codes, np.zeros(100, dtype=int)], weights)
-    assert dual[0].cell.scatter.ndim == 1
-    assert direct[0].cell.scatter.ndim == 2
+    domain = np.r_[clips.domain, np.full(100, clips.domain[0])]
+    weight = np.r_[np.ones(len(clips.X)), np.full(100, 1e-300)]
     for shrinkage in ("oas", 0.1, 0.7):
-        first, second = (discriminants(groups, shrinkage)[0] for groups in (dual, direct))
-        np.testing.assert_allclose(first, second, rtol=1e-8, atol=1e-10)
+        lda = LDAProjection(shrinkage=shrinkage)
+        few = lda.fit(clips.X, domain=clips.domain).directions_
+        many = lda.fit(padded, domain=domain, sample_weight=weight).directions_
+        assert cosines(few, many).min() > 1 - 1e-9
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3, "auto"])
 @pytest.mark.parametrize("d", [10, 150])
 @PROPERTY
 @given(seed=st.integers(0, 2**32 - 1), domains=st.integers(2, 4))
-def test_the_shrunk_covariance_is_that_of_scikit_learn(d, shrinkage, seed, domains):
+def test_the_shrinkage_is_that_of_scikit_learn(d, shrinkage, seed, domains):
     clips = plant(seed, n=200 if d == 10 else 100, d=d, domains=domains)
     if d > 100 and shrinkage == 0.0:
         shrinkage = 0.01
     if shrinkage != 0.0:
         clips.X[:, 3] = 7.0
-    theirs = scikit_learn(clips, shrinkage, store_covariance=True).covariance_
-    groups = domain_groups(clips.X, np.unique(clips.domain, return_inverse=True)[1])
-    ours = shrunk_covariance(groups, shrinkage)
-    assert ours.is_root == (d == 150)
-    np.testing.assert_allclose(ours.dense(), theirs, atol=1e-12)
+    coef = scikit_learn(clips, shrinkage).coef_
+    theirs = coef[1:] - coef[0] if domains > 2 else coef
+    ours = fit("lda", clips, {"shrinkage": shrinkage}).directions_
+    assert cosines(ours, theirs).min() > 1 - 1e-9
     other = 0.5 if shrinkage == "auto" else "auto"
-    assert np.abs(shrunk_covariance(groups, other).dense() - theirs).max() > 1e-3
+    assert cosines(fit("lda", clips, {"shrinkage": other}).directions_, theirs).min() < 1 - 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from biasaudio.errors import DataError, ParameterError
+from biasaudio.moments import Moments
 from biasaudio.transforms import CORAL, LEACE, ComBat, DomainCentering, NullspaceProjection
 
 MAPS = [
-    NullspaceProjection(n_directions=2),
-    NullspaceProjection(n_directions=2, probes="all"),
+    NullspaceProjection(n_iter=2),
+    NullspaceProjection(n_iter=2, probes="all"),
     CORAL(shrinkage=0.2),
     ComBat(),
     LEACE(shrinkage="oas"),
@@ -55,7 +56,7 @@ def test_a_refused_batch_leaves_no_trace(rng, transform, n_before):
 def test_a_batch_that_cannot_be_solved_counts_once(rng):
     X, domain = planted(rng)
     X, domain = X[np.argsort(domain)], np.sort(domain)
-    transform = NullspaceProjection(n_directions=2, shrinkage=0, variance=1)
+    transform = NullspaceProjection(n_iter=2, shrinkage=0, variance=1)
     whole, parts = (clone(transform).partial_fit(X[:3], domain=domain[:3]) for _ in range(2))
     with pytest.raises(DataError, match="singular"):
         parts.partial_fit(X[19:22], domain=domain[19:22])
@@ -65,17 +66,24 @@ def test_a_batch_that_cannot_be_solved_counts_once(rng):
     np.testing.assert_array_equal(parts.transform(X), whole.transform(X))
 
 
-def test_what_is_solved_has_no_domain_that_waits(rng):
-    class Recorder(DomainCentering):
-        def _solve(self, moments):
-            if min(cell.n for cell in moments.by("domain").values()) < 2:
-                raise DataError("one clip is too few")
-            self.solved_ = dict(moments.counts)
+@pytest.mark.parametrize("transform", MAPS, ids=repr)
+def test_a_batch_that_is_interrupted_leaves_no_trace(rng, transform, monkeypatch):
+    def interrupted(self, other):
+        raise KeyboardInterrupt
 
-    recorder = Recorder().partial_fit(rng.normal(size=(5, 2)), domain=list("aabbc"))
-    assert recorder.solved_ == {("a",): 2, ("b",): 2}
-    assert recorder.domains_.tolist() == ["a", "b"]
-    assert recorder.moments_.n == 5
+    X, domain = planted(rng)
+    whole = clone(transform).partial_fit(X, domain=domain)
+    parts = clone(transform).partial_fit(X[:30], domain=domain[:30])
+    with monkeypatch.context() as patch:
+        patch.setattr(Moments, "merge", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            parts.partial_fit(X[30:], domain=domain[30:])
+    parts.partial_fit(X[30:], domain=domain[30:])
+    np.testing.assert_allclose(
+        parts.transform(X, **columns(transform, domain)),
+        whole.transform(X, **columns(transform, domain)),
+        atol=1e-8,
+    )
 
 
 @pytest.mark.parametrize("transform", [CORAL(shrinkage=0.2), ComBat()], ids=repr)

@@ -33,7 +33,7 @@ class Traits:
     Attributes
     ----------
     affine : bool
-        It maps vectors to vectors, one affine map for each domain.
+        It maps vectors to vectors, one affine map per domain.
     corrects : bool
         It needs the domain; the kernel map alone does not.
     erases : bool
@@ -99,9 +99,7 @@ TRAITS = {
     "standardize": Traits(erases=True, mean="domains"),
     "coral": Traits(erases=True, mean="domains", rotates={"shrinkage": 0.1, "scale": False}),
     "combat": Traits(fixed={}, shares=False, preserves=False),
-    "inlp": Traits(
-        erases=True, idempotent=True, mean="domains", fixed={"n_directions": 1}, random=True
-    ),
+    "inlp": Traits(erases=True, idempotent=True, mean="domains", fixed={"n_iter": 1}, random=True),
     "k": Traits(affine=False, corrects=False),
     "klda": Traits(affine=False),
     "mklda": Traits(affine=False),
@@ -140,7 +138,7 @@ def taking(keyword, method="fit"):
 
 
 def streamed():
-    """Return the names of the methods that can be fitted a batch at a time."""
+    """Return the names of the methods that can be fitted batch by batch."""
     return [name for name in METHODS if hasattr(METHODS[name].estimator, "partial_fit")]
 
 

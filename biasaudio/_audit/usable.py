@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from biasaudio._audit.prepare import Prepared
 from biasaudio.errors import DataError
-from biasaudio.transforms._directions import SMALLEST_CELL
+from biasaudio.transforms._base import SMALLEST_CELL
 from biasaudio.transforms.methods import Method
 
 __all__ = ["fit_columns", "usable_methods"]

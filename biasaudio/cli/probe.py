@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from biasaudio._audit.usable import usable_methods
     from biasaudio._validation import check_choice
     from biasaudio.errors import ParameterError
-    from biasaudio.probes.identity import KINDS
+    from biasaudio.probes.domain import KINDS
 
     check_choice(args.kind, "kind", KINDS)
     methods = _methods(args)

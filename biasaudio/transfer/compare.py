@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from biasaudio.probes.inference import bootstrap_p_value, holm, interval, mean_known
+from biasaudio.probes.metrics import bootstrap_p_value, holm, interval, mean_known
 from biasaudio.transfer.resample import Curve, resample
 from biasaudio.transfer.task import TransferResult
 from biasaudio.transforms.methods import ORIGINAL

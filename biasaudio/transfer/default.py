@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biasaudio.probes.inference import weighted_auc
-from biasaudio.probes.scaling import common_scale
+from biasaudio.probes.metrics import weighted_auc
+from biasaudio.probes.ridge import common_scale
 from biasaudio.transfer.solver import LogisticBatch
 from biasaudio.transfer.task import Outcome, Task, measure
 from biasaudio.transforms.methods import ORIGINAL, Method, apply_correction

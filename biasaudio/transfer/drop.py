@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from biasaudio.probes.inference import bootstrap_p_value, interval, mean_known
+from biasaudio.probes.metrics import bootstrap_p_value, interval, mean_known
 from biasaudio.transfer.resample import Curve
 
 __all__ = ["Drop", "measure_drops"]

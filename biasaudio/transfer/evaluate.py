@@ -11,7 +11,7 @@ from typing import Any
 from biasaudio._parallel import run_all
 from biasaudio._validation import check_choice
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.probes.scaling import common_units
+from biasaudio.probes.ridge import common_units
 from biasaudio.transfer import default, wang2023
 from biasaudio.transfer.task import Outcome, Task, TransferResult
 from biasaudio.transforms.methods import Method, check_methods

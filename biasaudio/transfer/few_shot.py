@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from biasaudio._parallel import run_all
 from biasaudio._validation import check_choice, check_count
 from biasaudio.errors import ParameterError
-from biasaudio.probes.inference import (
+from biasaudio.probes.metrics import (
     group_weights,
     interval,
     mean_known,
     resampled_auc,
     weighted_auc,
 )
-from biasaudio.probes.scaling import common_units
+from biasaudio.probes.ridge import common_units
 from biasaudio.transfer._curve import FewShotResult, FewShotRow
 from biasaudio.transfer.default import _Classifiers, warn_of_labels
 from biasaudio.transfer.task import Task

@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 
 from biasaudio.errors import BiasAudioWarning
-from biasaudio.probes.inference import roc_auc
+from biasaudio.probes.metrics import roc_auc
 
 __all__ = ["LogisticPath", "PathResult", "fit_path", "inner_products", "prefers_products"]
 

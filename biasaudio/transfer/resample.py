@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasaudio.errors import ParameterError
-from biasaudio.probes.inference import group_weights, resampled_auc
+from biasaudio.probes.metrics import group_weights, resampled_auc
 from biasaudio.transfer.task import Outcome, Task, TransferResult
 
 __all__ = ["Curve", "resample"]

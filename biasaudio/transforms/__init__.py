@@ -10,14 +10,14 @@ from biasaudio.transforms._affine import Affine
 from biasaudio.transforms.alignment import CORAL
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
 from biasaudio.transforms.combat import ComBat
-from biasaudio.transforms.erasure import LEACE, MeanProjection
 from biasaudio.transforms.export import to_onnx, to_torch
-from biasaudio.transforms.iterative import NullspaceProjection
+from biasaudio.transforms.inlp import NullspaceProjection
 from biasaudio.transforms.kernel import KernelMap
+from biasaudio.transforms.lda import LDAProjection, MultiLDAProjection
+from biasaudio.transforms.leace import LEACE, MeanProjection
 from biasaudio.transforms.methods import METHODS, Method
 from biasaudio.transforms.nuisance import NuisanceProjection
 from biasaudio.transforms.persist import load, save
-from biasaudio.transforms.projection import LDAProjection, MultiLDAProjection
 from biasaudio.transforms.robust import RobustLEACE
 from biasaudio.transforms.within import WithinClassNormalization
 

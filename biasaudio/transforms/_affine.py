@@ -13,7 +13,15 @@ from scipy.linalg import get_blas_funcs
 
 from biasaudio.errors import DataError
 
-__all__ = ["Affine", "apply_each", "array_namespace", "check_foreign", "concatenate", "take"]
+__all__ = [
+    "Affine",
+    "apply_each",
+    "array_namespace",
+    "check_foreign",
+    "concatenate",
+    "project_out",
+    "take",
+]
 
 _BLOCK = 256
 # Dense products ask for more rows.
@@ -23,7 +31,7 @@ _Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Affine:
-    """Apply ``x -> x + (x - center) * gain + ((x - center) @ down) @ up + offset``.
+    """The map ``x -> x + (x - center) * gain + ((x - center) @ down) @ up + offset``.
 
     A linear correction in the form that costs least: what it *adds* to x, as
     two thin products where its rank is low, and no d x d matrix.
@@ -33,10 +41,9 @@ class Affine:
     center : np.ndarray [shape=(d,)]
         Taken off before the product, so that float32 vectors with large means
         keep their digits.
-    down : np.ndarray [shape=(d, k)]
-        What is read.
-    up : np.ndarray [shape=(k, d)] or None
-        What is added for it; None stands for the identity, with k = d.
+    down, up : np.ndarray [shape=(d, k)], [shape=(k, d)] or None
+        Left and right factor of the change; ``up=None`` means the identity,
+        k = d.
     offset : np.ndarray [shape=(d,)]
     gain : np.ndarray [shape=(d,)] or None
         How much of each centred feature is added to it; None stands for zeros.
@@ -73,7 +80,7 @@ class Affine:
         return int(self.down.shape[1])
 
     def __call__(self, X: Any, out: Any = None) -> Any:
-        """Return the corrected vectors, in the dtype and on the device of X.
+        """Corrected vectors, in the dtype and on the device of X.
 
         Parameters
         ----------
@@ -112,7 +119,7 @@ class Affine:
         return out
 
     def _change(self, X: Any, convert: Any) -> Any:
-        """Return what is added to X; ``convert`` makes numpy arrays of its kind."""
+        """Change that is added to X; ``convert`` makes numpy arrays of its kind."""
         X = X - convert(self.center)
         change = convert(self.offset)
         if self.rank:
@@ -122,7 +129,7 @@ class Affine:
         return change if self.gain is None else X * convert(self.gain) + change
 
     def pull_back(self, weights: _Floats, intercept: float) -> tuple[_Floats, float]:
-        """Return the linear function of x that has the value of this one at the corrected x.
+        """Linear function of x that has the value of this one at the corrected x.
 
         Parameters
         ----------
@@ -140,7 +147,7 @@ class Affine:
         return weights + change, float(intercept + self.offset @ weights - self.center @ change)
 
     def products(self, X: _Floats, known: _Floats) -> NDArray[np.float64] | None:
-        """Return the inner products of the corrected vectors [shape=(n, n)].
+        """Inner products of the corrected vectors [shape=(n, n)].
 
         Parameters
         ----------
@@ -163,11 +170,19 @@ class Affine:
         return result
 
     def blend(self, alpha: float) -> Affine:
-        """Return ``(1 - alpha) * identity + alpha * self``."""
+        """Map ``(1 - alpha) * identity + alpha * self``."""
         gain = None if self.gain is None else alpha * self.gain
         if self.up is None:
             return Affine(self.center, alpha * self.down, None, alpha * self.offset, gain)
         return Affine(self.center, self.down, alpha * self.up, alpha * self.offset, gain)
+
+
+def project_out(basis: _Floats, center: _Floats) -> Affine:
+    """Map ``x (I - V'V)`` for an orthonormal basis V [shape=(k, d)].
+
+    Near ``center`` float32 vectors lose no digits.
+    """
+    return Affine(center, basis.T, -basis, -(center @ basis.T) @ basis)
 
 
 def _add_product(left: _Floats, right: _Floats, out: _Floats) -> None:
@@ -217,7 +232,7 @@ def apply_each(
 
 
 def array_namespace(X: Any) -> Any:
-    """Return the module of functions for X: numpy, torch, cupy, ...
+    """Namespace of functions for X: numpy, torch, cupy, ...
 
     numpy also stands for everything that numpy makes an array of, such as
     lists and data frames.
@@ -231,7 +246,7 @@ def array_namespace(X: Any) -> Any:
 
 
 def check_foreign(X: Any, n_features: int) -> Any:
-    """Return X, an array of another library than numpy, if it can be corrected."""
+    """X, an array of another library than numpy, if it can be corrected."""
     xp = array_namespace(X)
     if X.ndim != 2 or X.shape[1] != n_features:
         raise DataError(
@@ -246,14 +261,14 @@ def check_foreign(X: Any, n_features: int) -> Any:
 
 
 def concatenate(parts: list[Any], like: Any) -> Any:
-    """Return the arrays below one another, in the library of ``like``."""
+    """Arrays below one another, in the library of ``like``."""
     xp = array_namespace(like)
     joined = xp.concat(parts) if hasattr(xp, "concat") else xp.concatenate(parts)
     return joined
 
 
 def take(X: Any, rows: NDArray[np.intp]) -> Any:
-    """Return these rows of X, on its device."""
+    """Rows of X, on its device."""
     xp = array_namespace(X)
     index = xp.asarray(rows, device=X.device)
     return (

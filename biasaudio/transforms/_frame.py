@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biasaudio._linalg import orthogonal
 from biasaudio.errors import ParameterError
 from biasaudio.moments import centred_blocks
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._covariance import Group
-from biasaudio.transforms._directions import orthogonal
 
 __all__ = ["Frame", "frame_of"]
 

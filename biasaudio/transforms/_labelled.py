@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from biasaudio._validation import check_categories, check_sample_weight, name_some
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
-from biasaudio.transforms._base import DomainFreeTransform
+from biasaudio.transforms._base import DomainFreeTransform, StreamingFit
 from biasaudio.transforms._shifts import read_labels
-from biasaudio.transforms._streaming import StreamingFit
 
 __all__ = ["Labelled", "LabelledFit"]
 

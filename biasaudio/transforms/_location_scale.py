@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._validation import check_categories, name_some
 from biasaudio.errors import DataError
-from biasaudio.transforms._concepts import read_columns
+from biasaudio.transforms._base import read_columns
 
 __all__ = ["LocationScale", "check_apart", "code_columns", "locate", "regress"]
 

@@ -12,12 +12,14 @@ from biasaudio._validation import check_choice, check_number, did_you_mean, name
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
-from biasaudio.transforms._base import DomainAwareTransform
-from biasaudio.transforms._covariance import Group
-from biasaudio.transforms._directions import SMALLEST_CELL, domain_groups
+from biasaudio.transforms._base import (
+    SMALLEST_CELL,
+    DomainAwareTransform,
+    StreamingFit,
+    clip_weights,
+)
+from biasaudio.transforms._covariance import Group, domain_groups
 from biasaudio.transforms._frame import Frame, frame_of
-from biasaudio.transforms._streaming import StreamingFit
-from biasaudio.transforms._weights import clip_weights
 
 __all__ = ["CORAL"]
 
@@ -185,7 +187,7 @@ class CORAL(StreamingFit, DomainAwareTransform):
         self._align(domain_groups(X, codes, weights))
         return self
 
-    def _solve(self, moments: Moments) -> None:
+    def _fit_moments(self, moments: Moments) -> None:
         cells = {str(name): cell for name, cell in moments.by("domain").items()}
         self._align([Group(cells[str(name)]) for name in self.domains_])
 

@@ -10,9 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from biasaudio._validation import check_choice
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
-from biasaudio.transforms._base import DomainAwareTransform
-from biasaudio.transforms._streaming import StreamingFit
-from biasaudio.transforms._weights import clip_weights
+from biasaudio.transforms._base import DomainAwareTransform, StreamingFit, clip_weights
 
 __all__ = ["DomainCentering", "DomainStandardizer"]
 
@@ -69,10 +67,10 @@ class _PerDomain(StreamingFit, DomainAwareTransform):
         X, domains, codes = self._fit_input(X, domain, extra=", balance=classes")
         weights = clip_weights(codes, len(domains), balance, sample_weight)
         moments = Moments(dtype=np.float64, scatter="diagonal")
-        self._solve(moments.update(X, sample_weight=weights, domain=domains[codes]))
+        self._fit_moments(moments.update(X, sample_weight=weights, domain=domains[codes]))
         return self
 
-    def _solve(self, moments: Moments) -> None:
+    def _fit_moments(self, moments: Moments) -> None:
         check_choice(self.unseen, "unseen", _UNSEEN)
         cells = moments.by("domain")
         means = np.stack([cell.mean for cell in cells.values()])

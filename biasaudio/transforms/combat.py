@@ -12,9 +12,8 @@ from biasaudio._validation import check_categories, check_choice, check_sample_w
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine, array_namespace
-from biasaudio.transforms._base import DomainAwareTransform
+from biasaudio.transforms._base import DomainAwareTransform, StreamingFit
 from biasaudio.transforms._location_scale import check_apart, code_columns, locate, regress
-from biasaudio.transforms._streaming import StreamingFit
 
 __all__ = ["ComBat"]
 
@@ -162,7 +161,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
         if len(moments.cells) < len(domains):
             raise DataError("a domain has no clip with a weight above 0; give it one or drop it")
         if preserve is None:
-            self._solve(moments)
+            self._fit_moments(moments)
             return self
         sizes, means, _ = self._statistics(moments)
         categories, columns = code_columns(preserve, n)
@@ -278,7 +277,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
         means = np.stack([cells[name].mean for name in names])
         return sizes, means, np.stack([cells[name].variance for name in names])
 
-    def _solve(self, moments: Moments) -> None:
+    def _fit_moments(self, moments: Moments) -> None:
         sizes, means, variances = self._statistics(moments)
         self.categories_, self.effects_ = None, np.zeros((0, means.shape[1]))
         self.usual_ = np.zeros((len(means) + 1, 0))

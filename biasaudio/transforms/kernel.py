@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, clone
+from sklearn.kernel_approximation import Nystroem, RBFSampler
+from sklearn.metrics import euclidean_distances
 
-from biasaudio._validation import check_choice, check_count
-from biasaudio.errors import ParameterError
-from biasaudio.transforms._base import BaseTransform
-from biasaudio.transforms._kernel_features import (
-    METHODS,
-    MOST_CLIPS,
-    STATE,
-    draw,
-    features,
-    find_width,
-)
+from biasaudio._parallel import one_blas_thread
+from biasaudio._validation import check_choice, check_count, check_number
+from biasaudio.errors import DataError, ParameterError
+from biasaudio.transforms._affine import array_namespace
+from biasaudio.transforms._base import BaseTransform, as_seed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["KernelMap"]
 
+_Array = NDArray[np.float64]
+_METHODS = ("fourier", "nystroem")
+# What the map is made of, by attribute: two of these for each method.
+_STATE = ("weights_", "offsets_", "landmarks_", "normalization_")
+# Clips that the width and the landmarks are drawn from, and columns of "fourier" by default.
+_MOST_CLIPS, _MOST_FOURIER = 1024, 8192
+_BLOCK = 1024
+
 
 class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
-    """Map to features of a Gaussian kernel, and correct linearly there.
+    """Random features of a Gaussian kernel, corrected linearly.
 
     Domain-free at transform: needs ``domain`` in ``fit`` only, and only with
     a correction.  The output has other columns than x, so there is no affine
@@ -38,13 +46,13 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
         at transform, such as `LDAProjection` or `LEACE`.  None: the map alone.
     n_components : int, optional
         Columns of the output.  Default 8 d, at most 8192, for "fourier", and
-        one for each clip, at most 1024, for "nystroem".
+        one per clip, at most 1024, for "nystroem".
     method : {"fourier", "nystroem"}
         Random Fourier features, or the kernel with randomly drawn clips.
     width : float or "median", default "median"
         Of the kernel, in standardised units; "median" is the median distance
         of up to 1024 clips.
-    random_state : int, default 0
+    random_state : int, np.random.Generator or None, default 0
 
     Attributes
     ----------
@@ -118,7 +126,7 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
         n_components: int | None = None,
         method: str = "fourier",
         width: float | str = "median",
-        random_state: int = 0,
+        random_state: int | np.random.Generator | None = 0,
     ) -> None:
         self.correction = correction
         self.n_components = n_components
@@ -139,7 +147,7 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
         preserve: ArrayLike | None = None,
         nuisance: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-    ) -> KernelMap:
+    ) -> Self:
         """Draw the map, and fit the correction on its features.
 
         Parameters
@@ -153,7 +161,7 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
 
         Returns
         -------
-        KernelMap
+        self
 
         Raises
         ------
@@ -174,28 +182,35 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
         }
         given = {name: values for name, values in columns.items() if values is not None}
         self._check_parameters(given)
+        seed = as_seed(self.random_state)
         if self.correction is None:
             X = self._fit_features(X)
         else:
             X, _, _ = self._fit_input(X, domain)
-        mean, deviation = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
-        self.mean_ = mean
-        self.scale_ = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)
-        for name in (*STATE, "correction_"):
-            self.__dict__.pop(name, None)
-        rows = np.random.default_rng(self.random_state).permutation(len(X))[:MOST_CLIPS]
-        Z = (X[rows] - self.mean_) / self.scale_
-        self.width_ = find_width(Z, self.width)
-        drawn = draw(Z, len(X), self.method, self.n_components, self.width_, self.random_state)
-        self.__dict__.update(drawn)
-        self.n_components_ = len(drawn["offsets_" if self.method == "fourier" else "landmarks_"])
+        self._solve(X, seed)
         if self.correction is not None:
             fitted = clone(self.correction)
             self.correction_ = fitted.fit(self._features(X), domain=domain, **given)
         return self
 
+    @one_blas_thread()
+    def _solve(self, X: NDArray[np.floating[Any]], seed: int) -> None:
+        """Draw the map: mean, scale and width of the clips, then W and b, or L and K^-1/2."""
+        for name in (*_STATE, "correction_"):
+            self.__dict__.pop(name, None)
+        mean, deviation = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+        self.mean_ = mean
+        # Rounding leaves a constant feature with a spread of its own, which is not to be blown up.
+        self.scale_ = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)
+        rows = np.random.default_rng(seed).permutation(len(X))[:_MOST_CLIPS]
+        Z = (X[rows] - self.mean_) / self.scale_
+        self.width_ = _find_width(Z, self.width)
+        drawn = _draw(Z, len(X), self.method, self.n_components, self.width_, seed)
+        self.__dict__.update(drawn)
+        self.n_components_ = len(drawn["offsets_" if self.method == "fourier" else "landmarks_"])
+
     def transform(self, X: Any) -> Any:
-        """Return the features, corrected.
+        """Features of the kernel, corrected.
 
         Parameters
         ----------
@@ -238,8 +253,7 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
         return self.n_components_
 
     def _check_parameters(self, given: dict[str, Any]) -> None:
-        check_choice(self.method, "method", METHODS)
-        check_count(self.random_state, "random_state", 0)
+        check_choice(self.method, "method", _METHODS)
         if self.n_components is not None:
             check_count(self.n_components, "n_components", 1)
         inner, name = self.correction, type(self.correction).__name__
@@ -264,6 +278,98 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
             )
 
     def _features(self, X: Any) -> Any:
-        """Return the features of X, before the correction, in its dtype and on its device."""
-        state = {name: getattr(self, name) for name in STATE if hasattr(self, name)}
-        return features(X, self.mean_, self.scale_, self.width_, state)
+        """Features of X before the correction, in its dtype and on its device."""
+        state = {name: getattr(self, name) for name in _STATE if hasattr(self, name)}
+        return _kernel_features(X, self.mean_, self.scale_, self.width_, state)
+
+
+def _find_width(Z: _Array, width: object) -> float:
+    """Width of the kernel, a number or the median distance of the clips Z."""
+    if isinstance(width, str):
+        check_choice(width, "width", ("median",))
+        pairs = np.triu_indices(len(Z), 1)
+        found = float(np.median(euclidean_distances(Z)[pairs])) if len(Z) > 1 else 0.0
+        # Rounding puts equal clips at distances of 1e-8; features have a spread of 1.
+        found = found if found > 1e-6 else 0.0
+    else:
+        found = check_number(width, "width", 0)
+    if found == 0:
+        raise DataError(
+            f"width={width!r} is 0 here (with 'median': most clips have the same vector); give a "
+            "width above 0"
+        )
+    return found
+
+
+def _draw(
+    Z: _Array, n: int, method: str, n_components: int | None, width: float, seed: int
+) -> dict[str, _Array]:
+    """Arrays of a map, by attribute name.
+
+    Parameters
+    ----------
+    Z : np.ndarray [shape=(k, d)]
+        Standardised clips in random order.
+    n : int
+        How many clips there are in all.
+    method : {"fourier", "nystroem"}
+    n_components : int, optional
+    width : float
+    seed : int
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer clips than landmarks.
+    """
+    d, gamma = Z.shape[1], 0.5 / width**2
+    if method == "fourier":
+        m = n_components or min(8 * d, _MOST_FOURIER)
+        sampler = RBFSampler(gamma=gamma, n_components=m, random_state=seed).fit(np.zeros((1, d)))
+        return {"weights_": sampler.random_weights_, "offsets_": sampler.random_offset_}
+    m = n_components or len(Z)
+    if m > len(Z):
+        raise ParameterError(
+            f"n_components={m} is more than the {len(Z)} clips that 'nystroem' may draw (of {n}, "
+            f"at most {_MOST_CLIPS}); give fewer, or method='fourier'"
+        )
+    fitted = Nystroem(gamma=gamma, n_components=m, random_state=seed).fit(Z[:m])
+    return {"landmarks_": fitted.components_, "normalization_": fitted.normalization_}
+
+
+def _kernel_features(
+    X: Any, mean: _Array, scale: _Array, width: float, state: Mapping[str, _Array]
+) -> Any:
+    """Features of X, in its dtype and on its device, one block at a time."""
+    xp = array_namespace(X)
+
+    def convert(a: _Array) -> Any:
+        if xp is np:
+            return a.astype(X.dtype, copy=False)
+        return xp.asarray(a, dtype=X.dtype, device=X.device)
+
+    mean, scale = convert(mean), convert(scale)
+    state = {name: convert(values) for name, values in state.items()}
+    if xp is not np:
+        return _map((X - mean) / scale, xp, width, state)
+    m = len(state["offsets_" if "offsets_" in state else "landmarks_"])
+    out = np.empty((len(X), m), dtype=X.dtype)
+    for start in range(0, len(X), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        _map((X[rows] - mean) / scale, np, width, state, out[rows])
+    return out
+
+
+def _map(Z: Any, xp: Any, width: float, state: Mapping[str, Any], out: Any = None) -> Any:
+    """Features of standardised clips, in ``out`` where that is an array of numpy."""
+    into = {} if out is None else {"out": out}
+    if "weights_" in state:
+        Z = xp.matmul(Z, state["weights_"], **into)
+        Z += state["offsets_"]
+        Z = xp.cos(Z, **into)
+        Z *= (2 / state["offsets_"].shape[0]) ** 0.5
+        return Z
+    L = state["landmarks_"]
+    # float32 rounding can leave a distance a little below zero, which does no harm in exp.
+    squares = xp.sum(Z * Z, axis=1)[:, None] + xp.sum(L * L, axis=1)[None, :] - 2 * (Z @ L.T)
+    return xp.matmul(xp.exp(squares * (-0.5 / width**2)), state["normalization_"].T, **into)

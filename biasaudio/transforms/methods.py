@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import ParameterError
-from biasaudio.transforms._method import Method
 from biasaudio.transforms.alignment import CORAL
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
 from biasaudio.transforms.combat import ComBat
-from biasaudio.transforms.erasure import LEACE, MeanProjection
-from biasaudio.transforms.iterative import NullspaceProjection
+from biasaudio.transforms.inlp import NullspaceProjection
 from biasaudio.transforms.kernel import KernelMap
+from biasaudio.transforms.lda import LDAProjection, MultiLDAProjection
+from biasaudio.transforms.leace import LEACE, MeanProjection
 from biasaudio.transforms.nuisance import NuisanceProjection
-from biasaudio.transforms.projection import LDAProjection, MultiLDAProjection
 from biasaudio.transforms.robust import RobustLEACE
 from biasaudio.transforms.within import WithinClassNormalization
 
@@ -28,6 +29,7 @@ __all__ = [
     "ORIGINAL",
     "Method",
     "apply_correction",
+    "as_correction",
     "check_methods",
     "method_of",
 ]
@@ -36,6 +38,112 @@ ORIGINAL = "original"
 _FOURIER = "Rahimi and Recht, NeurIPS 2007"
 _LEACE = "Belrose et al., NeurIPS 2023, arXiv:2306.03819"
 _WANG = "Wang, Richard and McFee, ISMIR 2023, arXiv:2307.10834"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One correction: what is said of it, and how it is made.
+
+    Attributes
+    ----------
+    name : str
+        The short name used in tables and on the command line.
+    estimator : type
+        The class; `make` returns a fresh instance.
+    title : str
+    explanation : str
+        One sentence.
+    reference : str
+    needs : tuple of str
+        The keywords of ``fit``: ``domain``, and ``genre`` or ``label`` where
+        that is needed for each clip.
+    takes : tuple of str
+        Further keywords of ``fit`` that are used where they are known.
+    options : mapping of str to object
+        Parameters of the estimator that make it this method.
+    is_default : bool
+        Whether an audit runs it when no method is named.
+    is_per_target : bool
+        Whether it is fitted anew for each source and target.
+    sees_source_labels, sees_target_clips, sees_target_labels : bool
+        What the correction was allowed to see of source and target when it
+        was fitted.
+    """
+
+    name: str
+    estimator: type[Any]
+    title: str
+    explanation: str
+    reference: str
+    needs: tuple[str, ...] = ("domain",)
+    takes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_default: bool = True
+    is_per_target: bool = False
+    sees_source_labels: bool = False
+    sees_target_clips: bool = True
+    sees_target_labels: bool = False
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """On what it can be fitted: what compares classes needs all of them at once."""
+        return ("global",) if "label" in self.needs else ("global", "classwise")
+
+    @property
+    def domain_at_transform(self) -> bool:
+        """Whether each clip's domain must be known when the correction is applied."""
+        return bool(self.estimator.domain_aware)
+
+    @property
+    def family(self) -> str:
+        """Either "domain-free" or "domain-aware", at transform."""
+        return "domain-aware" if self.domain_at_transform else "domain-free"
+
+    def make(self, *, compat: str | None = None) -> Any:
+        """Fresh estimator, in compat mode where it has one."""
+        estimator = clone(self.estimator(**self.options))
+        for name in ("compat", "correction__compat"):
+            if compat is not None and name in estimator.get_params():
+                estimator.set_params(**{name: compat})
+        return estimator
+
+    def on_features(self) -> Method | None:
+        """What a kernel method does to features that are mapped already, None if nothing."""
+        inner = self.options.get("correction")
+        if inner is None:
+            return None
+        return replace(self, estimator=type(inner), options=inner.get_params(deep=False))
+
+    def fit(self, X: ArrayLike, *, compat: str | None = None, **columns: ArrayLike) -> Any:
+        """Fitted estimator, from clips and the columns that it needs.
+
+        Raises
+        ------
+        ParameterError
+            If a column that the method needs is not among ``columns``.
+        """
+        missing = [name for name in self.needs if name not in columns]
+        if missing:
+            raise ParameterError(f"{self.name} needs {missing[0]} for every clip; give it to fit")
+        used = {name: columns[name] for name in (*self.needs, *self.takes) if name in columns}
+        return self.make(compat=compat).fit(X, **used)
+
+    def card(self) -> dict[str, str | bool]:
+        """Method card: one row of the report's table."""
+        return {
+            "method": self.name,
+            "title": self.title,
+            "family": self.family,
+            "explanation": self.explanation,
+            "reference": self.reference,
+            "needs": (" and ".join(self.needs) or "vectors")
+            + (" at fit, domain at transform" if self.domain_at_transform else " at fit"),
+            "sees_source_labels": self.sees_source_labels,
+            "sees_target_clips": self.sees_target_clips,
+            "sees_target_labels": self.sees_target_labels,
+            "domain_at_transform": self.domain_at_transform,
+        }
+
 
 METHODS: Mapping[str, Method] = {
     method.name: method
@@ -201,7 +309,7 @@ DEFAULT = [name for name, method in METHODS.items() if method.is_default]
 
 
 def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
-    """Return the methods of these names, without ``original`` and repeats.
+    """Methods of these names, without ``original`` and repeats.
 
     Raises
     ------
@@ -220,28 +328,68 @@ def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
     return tuple(found)
 
 
+def as_correction(correction: Any, *, compat: str | None = None) -> Any:
+    """Unfitted correction, from its name or an estimator.
+
+    Parameters
+    ----------
+    correction : str or estimator
+        A name in `METHODS`, or any estimator with ``fit`` and ``transform``,
+        of which a clone is made.
+    compat : str, optional
+        For a name: the compat mode, where the method has one.
+
+    Returns
+    -------
+    estimator
+
+    Raises
+    ------
+    ParameterError
+        If the name is unknown, or it is neither a name nor an estimator.
+
+    Examples
+    --------
+    >>> as_correction("leace")
+    LEACE()
+    """
+    if isinstance(correction, str):
+        if correction not in METHODS:
+            raise ParameterError(
+                f"correction {correction!r} is not known; choose among {', '.join(METHODS)}"
+                f"{did_you_mean(correction, METHODS)}"
+            )
+        return METHODS[correction].make(compat=compat)
+    needed = ("fit", "transform", "get_params")
+    if isinstance(correction, type) or not all(hasattr(correction, name) for name in needed):
+        what = correction.__name__ if isinstance(correction, type) else type(correction).__name__
+        hint = f"{what}()" if isinstance(correction, type) else "LEACE()"
+        kind = "class" if isinstance(correction, type) else "object"
+        raise ParameterError(
+            f"correction is the {kind} {what}; give an estimator such as {hint}, or a name among "
+            f"{', '.join(METHODS)}"
+        )
+    return clone(correction)
+
+
 def method_of(transform: Any) -> Method | None:
-    """Return the method that an estimator belongs to, or None if it is not one of ours."""
-    params = transform.get_params(deep=False)
-    for method in METHODS.values():
-        # Other parameters, such as a strength, make no other method.
-        told_apart = {"labels", "correction"} & set(params)
-        fresh = method.make().get_params(deep=False)
-        if type(transform) is method.estimator and all(
-            _alike(params[key], fresh[key]) for key in told_apart
-        ):
-            return method
-    return None
+    """Method that an estimator belongs to, or None if it is not one of ours."""
+    found = _BY_KIND.get(_kind(type(transform), transform.get_params(deep=False)))
+    return None if found is None else METHODS[found]
 
 
-def _alike(a: Any, b: Any) -> bool:
-    return type(a) is type(b) if hasattr(a, "get_params") else bool(a == b)
+def _kind(estimator: type, params: Mapping[str, Any]) -> tuple[type, str, type]:
+    """What tells methods apart: other parameters, such as a strength, make no other method."""
+    return estimator, str(params.get("labels", "true")), type(params.get("correction"))
+
+
+_BY_KIND = {_kind(method.estimator, method.options): name for name, method in METHODS.items()}
 
 
 def apply_correction(
     fitted: Any, X: NDArray[np.floating[Any]], domain: ArrayLike
 ) -> NDArray[np.floating[Any]]:
-    """Return X through a fitted correction of either family; None changes nothing."""
+    """X through a fitted correction of either family; None changes nothing."""
     if fitted is None:
         return X
     result: NDArray[np.floating[Any]] = (

@@ -1,28 +1,21 @@
-"""Erasure that holds on new clips: only what the fitted clips can vouch for is kept."""
+"""Robust LEACE: erasure that holds on new clips, as far as the fitted ones can vouch for it."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import NDArray
 from scipy.stats import norm
 
-from biasaudio.errors import BiasAudioWarning, ParameterError
-from biasaudio.moments import Moments
+from biasaudio._linalg import orthogonal, right_vectors, smaller_gram_eigh
+from biasaudio._parallel import one_blas_thread
+from biasaudio.errors import ParameterError, warn
 from biasaudio.transforms._affine import Affine
-from biasaudio.transforms._concepts import Concepts
-from biasaudio.transforms._covariance import Group, ShrunkCovariance
-from biasaudio.transforms._directions import group_of, orthogonal
-from biasaudio.transforms._shrinkage import shrunk_covariance
-from biasaudio.transforms.erasure import LEACE
+from biasaudio.transforms._covariance import Covariance, ShrunkCovariance, shrunk_covariance
+from biasaudio.transforms.leace import LEACE, Concepts
 
 __all__ = ["RobustLEACE"]
 
 _Array = NDArray[np.float64]
-_Floats = NDArray[np.floating[Any]]
 # Below this share of the variance, what is left is hardly the embedding any more.
 _LITTLE = 0.5
 
@@ -83,8 +76,8 @@ class RobustLEACE(LEACE):
     the preserved columns whole; their directions come first.
 
     What is not claimed: that the bound holds where clips come in groups that
-    are nearly alike (give one clip a group, or a lower ``leakage``); that it holds
-    for new clips at another class mix than the fitted ones; or that the classes
+    are nearly alike (give one clip per group, or a lower ``leakage``); that it
+    holds for new clips at another class mix than the fitted ones; or that the classes
     do not use the directions that are dropped.  Principal directions depend
     on the units of the features: bring these to a common one first.
 
@@ -109,102 +102,78 @@ class RobustLEACE(LEACE):
         self.shrinkage = shrinkage
         self.alpha = alpha
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    # LEACE takes what is formed already as well, which is what it is given below.
+    @one_blas_thread()
+    def _solve(self, concepts: Concepts, S: Covariance) -> Affine:  # type: ignore[override]
+        m, C, K = concepts.mean, concepts.erased, concepts.preserved
+        d = len(m)
+        # One direction at least has to be left when the others are erased or preserved.
+        r = max(self._allowed(concepts.sizes, d), C.shape[1] + K.shape[1] + 1)
+        groups = list(S.groups())
+        shrunk = shrunk_covariance(groups, S.shrinkage)
+        if r >= d:
+            self.rank_, self.kept_variance_ = d, 1.0
+            return super()._solve(concepts, shrunk)
+        # The leading directions are those of the clips as they are: shrinkage would turn them.
+        sample = shrunk_covariance(groups, 0.0, floor=0.0)
+        V, self.kept_variance_ = _leading(sample, K, r)
+        self.rank_ = V.shape[1]
+        self._warn_if_little_is_kept(concepts.sizes.sum(), d)
+        among = Concepts(m @ V, orthogonal(C.T @ V).T, orthogonal(K.T @ V).T, concepts.sizes)
+        L = super()._solve(among, shrunk.along(V)).matrix
+        # x -> m + V L V'(x - m), as a change of x: the gain takes x - m away.
+        return Affine(m, V @ L, V.T, np.zeros(d), gain=-np.ones(d))
+
+    def _allowed(self, sizes: _Array, d: int) -> int:
+        """How many of d directions the clips allow: r of the Notes."""
         value = self.leakage
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.5 < value <= 1:
             raise ParameterError(
                 f"leakage={value!r} is not allowed; give a ROC-AUC above 0.5, up to 1 (keep all)"
             )
+        noise = (1 / sizes + 1 / (sizes.sum() - sizes)).max()
+        return int(min(d, 2 * norm.ppf(value) ** 2 / noise))
 
-    def _fit_input(
-        self,
-        X: ArrayLike,
-        domain: ArrayLike | None,
-        extra: str = "",
-        *,
-        first: bool = True,
-        at_least: int = 2,
-    ) -> tuple[_Floats, NDArray[Any], NDArray[np.intp]]:
-        X, domains, codes = super()._fit_input(X, domain, extra, first=first, at_least=at_least)
-        self._sizes: _Array = np.bincount(codes).astype(np.float64)
-        return X, domains, codes
-
-    def _covariance(
-        self, X: _Floats, weights: _Array | None, mean: _Array, dtype: DTypeLike
-    ) -> Any:
-        """Return the covariance of x, shrunk and as it is."""
-        if not len(self.domains_):
-            # A continuous nuisance is read as two equal domains with its variance would be.
-            self._sizes = np.full(2, len(X) / 2)
-        if weights is not None:
-            self._sizes *= weights.sum() ** 2 / (weights @ weights) / len(X)
-        return self._both([group_of(X, weights, mean)])
-
-    def _streamed_covariance(self, moments: Moments) -> Any:
-        """Return the covariance of x, shrunk and as it is."""
-        return self._both([Group(moments.total())])
-
-    def _both(self, everything: list[Group]) -> tuple[ShrunkCovariance, ShrunkCovariance]:
-        shrunk = shrunk_covariance(everything, self.shrinkage)
-        return shrunk, shrunk_covariance(everything, 0.0, floor=0.0)
-
-    def _solve(self, moments: Moments) -> None:
-        self._check_parameters()
-        self._sizes = np.array([cell.size for cell in moments.by("domain").values()])
-        super()._solve(moments)
-
-    def _finish(self, concepts: Concepts, covariance: Callable[[], Any]) -> None:
-        """Set the affine map."""
-        S, sample = covariance()
-        C, K = concepts.erased, concepts.preserved
-        # One direction at least has to be left when the others are erased or preserved.
-        rank = max(self._allowed(len(C)), C.shape[1] + K.shape[1] + 1)
-        if rank >= len(C):
-            self.rank_, self.kept_variance_ = len(C), 1.0
-            super()._finish(concepts, lambda: S)
-            return
-        V, self.kept_variance_ = _leading(sample, K, rank)
-        self.rank_ = V.shape[1]
+    def _warn_if_little_is_kept(self, n: float, d: int) -> None:
         # A stream starts with few clips, and they are not its last.
         if self.kept_variance_ < _LITTLE and not hasattr(self, "moments_"):
-            warnings.warn(
-                f"{self._sizes.sum():.0f} clips allow {self.rank_} of {len(C)} directions at "
-                f"leakage={self.leakage}, which hold {self.kept_variance_:.0%} of the variance; "
-                "fit with more clips or allow more leakage",
-                BiasAudioWarning,
-                stacklevel=4,
+            warn(
+                f"{n:.0f} clips allow {self.rank_} of {d} directions at leakage={self.leakage}, "
+                f"which hold {self.kept_variance_:.0%} of the variance; fit with more clips or "
+                "allow more leakage"
             )
-        among = Concepts(concepts.mean @ V, orthogonal(C.T @ V).T, orthogonal(K.T @ V).T)
-        inner = V.T @ (S.base.T @ (S.base @ V) if S.is_root else S.base @ V)
-        inner += V.T @ (S.ridge[:, None] * V)
-        super()._finish(among, lambda: ShrunkCovariance(inner, np.zeros(self.rank_), False))
-        inside = self.affine_.matrix
-        zeros = np.zeros(len(C))
-        self.affine_ = Affine(concepts.mean, V @ inside, V.T, zeros, gain=zeros - 1.0)
-
-    def _allowed(self, d: int) -> int:
-        """Return how many of d directions the clips allow."""
-        others = self._sizes.sum() - self._sizes
-        noise = (1 / self._sizes + 1 / others).max()
-        return int(min(d, 2 * norm.ppf(self.leakage) ** 2 / noise))
 
 
-def _leading(sample: ShrunkCovariance, first: _Array, rank: int) -> tuple[_Array, float]:
-    """Return the directions ``first`` and the leading ones beside, and their share of variance."""
+def _leading(sample: ShrunkCovariance, first: _Array, r: int) -> tuple[_Array, float]:
+    """Directions ``first`` and the leading ones beside them, r in all, and their variance.
+
+    Parameters
+    ----------
+    sample : ShrunkCovariance
+        Shrunk by nothing.
+    first : np.ndarray [shape=(d, m)]
+        Orthonormal.
+    r : int
+
+    Returns
+    -------
+    V : np.ndarray [shape=(d, r)]
+        Orthonormal.
+    share : float
+        Of the variance.
+    """
     base = sample.base
     rest = base - (base @ first) @ first.T
     if sample.is_root:
-        # The eigenvectors of the smaller Gram matrix cost less than an SVD.
-        values, vectors = np.linalg.eigh(rest @ rest.T)
+        values, vectors, _ = smaller_gram_eigh(rest)
         total, seen = np.sum(np.square(base)), np.sum(np.square(base @ first))
     else:
         values, vectors = np.linalg.eigh(rest - first @ (first.T @ rest))
         total, seen = np.trace(base), np.sum(first * (base @ first))
-    kept = np.flatnonzero(values > 1e-12 * values[-1])[::-1][: rank - first.shape[1]]
+    kept = np.flatnonzero(values > 1e-12 * values[-1])[::-1][: r - first.shape[1]]
     found = vectors[:, kept]
     if sample.is_root:
-        found = rest.T @ (found / np.sqrt(values[kept]))
+        found = right_vectors(rest, values[kept], found)
     # Rounding tilts the least of them by 1e-6, but the eraser needs them orthonormal.
     V = np.linalg.qr(np.c_[first, found])[0]
     return V, float(min((seen + values[kept].sum()) / total, 1.0))

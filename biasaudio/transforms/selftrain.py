@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._validation import check_categories, check_count, check_features, check_number
 from biasaudio.errors import DataError
-from biasaudio.probes.inference import weighted_auc
+from biasaudio.probes.metrics import weighted_auc
 from biasaudio.transforms._gate import FACTORS, PseudoShifts, decide
 from biasaudio.transforms._pseudolabels import (
     Labeller,

@@ -2,23 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from biasaudio.datasets.synthetic import make_domains
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
-from biasaudio.moments import Moments
 from biasaudio.probes import probe_domain
-from biasaudio.transforms import LDAProjection, MeanProjection
-from biasaudio.transforms._covariance import Group
-from biasaudio.transforms._directions import domain_groups
-from biasaudio.transforms._halves import Halves
-from biasaudio.transforms._held_out import probe_aucs
-from biasaudio.transforms._rounds import find_rounds, principal
-from biasaudio.transforms._shrinkage import shrunk_covariance
-from biasaudio.transforms.iterative import NullspaceProjection
+from biasaudio.transforms import LDAProjection, MeanProjection, NullspaceProjection
 
 WHOLE = {"variance": 1.0}
 PUBLISHED = {"variance": 1.0, "probes": "all"}
@@ -50,16 +43,16 @@ def overlap(A, B):
 def test_the_first_published_round_is_lda(rng, domains, n, d, shrinkage):
     X, domain = planted(rng, n, d, domains)
     lda = LDAProjection(shrinkage=shrinkage).fit(X, domain=domain)
-    inlp = NullspaceProjection(n_directions=1, shrinkage=shrinkage, **PUBLISHED)
+    inlp = NullspaceProjection(n_iter=1, shrinkage=shrinkage, **PUBLISHED)
     assert overlap(inlp.fit(X, domain=domain).directions_, lda.directions_) > 1 - 1e-9
-    more = clone(inlp).set_params(n_directions=3).fit(X, domain=domain)
+    more = clone(inlp).set_params(n_iter=3).fit(X, domain=domain)
     assert overlap(more.directions_[: len(domains) - 1], lda.directions_) > 1 - 1e-9
 
 
 @pytest.mark.parametrize(("n", "d"), [(400, 12), (60, 90)])
 def test_the_first_round_of_halves_is_the_mean_difference(rng, n, d):
     X, domain = planted(rng, n, d)
-    inlp = NullspaceProjection(n_directions=1, **WHOLE).fit(X, domain=domain)
+    inlp = NullspaceProjection(n_iter=1, **WHOLE).fit(X, domain=domain)
     mean = MeanProjection().fit(X, domain=domain)
     assert overlap(inlp.directions_, mean.directions_) > 1 - 1e-9
     moved = inlp.transform(X) - mean.transform(X)
@@ -69,9 +62,12 @@ def test_the_first_round_of_halves_is_the_mean_difference(rng, n, d):
 @pytest.mark.parametrize("domains", [("a", "b"), ("a", "b", "c")])
 def test_every_round_is_the_ridge_probe_of_the_projected_clips(rng, domains):
     X, domain = planted(rng, d=16, domains=domains)
-    inlp = NullspaceProjection(n_directions=4, shrinkage=0.05, **PUBLISHED).fit(X, domain=domain)
-    codes = np.unique(domain, return_inverse=True)[1]
-    A = shrunk_covariance(domain_groups(X, codes), 0.05).dense()
+    inlp = NullspaceProjection(n_iter=4, shrinkage=0.05, **PUBLISHED).fit(X, domain=domain)
+    A = np.zeros((16, 16))
+    for name in domains:
+        S = np.cov(X[domain == name].T, ddof=0)
+        shrunk = 0.95 * S + 0.05 * np.trace(S) / 16 * np.eye(16)
+        A += np.mean(domain == name) * shrunk
     Z, P, per = X.copy(), np.eye(16), len(domains) - 1
     for r in range(4):
         means = np.stack([Z[domain == k].mean(axis=0) for k in domains])
@@ -87,21 +83,21 @@ def test_the_published_rounds_lower_the_gap_and_end_when_nothing_is_left(rng):
     X, domain = planted(rng)
     gaps = []
     for rounds in (1, 2, 4, 6):
-        inlp = NullspaceProjection(n_directions=rounds, shrinkage=0.3, **PUBLISHED)
+        inlp = NullspaceProjection(n_iter=rounds, shrinkage=0.3, **PUBLISHED)
         gaps.append(gap(inlp.fit_transform(X, domain=domain), domain))
     assert gap(X, domain) > gaps[0] > 2 * gaps[-1]
     # With all the shrinkage the probe is the mean difference: one round is enough.
-    inlp = NullspaceProjection(n_directions=5, shrinkage=1.0, **PUBLISHED).fit(X, domain=domain)
-    assert inlp.n_directions_ == 1
+    inlp = NullspaceProjection(n_iter=5, shrinkage=1.0, **PUBLISHED).fit(X, domain=domain)
+    assert inlp.n_iter_ == 1
     assert gap(inlp.transform(X), domain) < 1e-9
 
 
 @pytest.mark.parametrize("domains", [("a", "b"), ("a", "b", "c")])
-@pytest.mark.parametrize("n_directions", [1, 2])
+@pytest.mark.parametrize("n_iter", [1, 2])
 @pytest.mark.parametrize("variance", [0.9, 0.99, 1.0])
-def test_domain_means_are_equal_after_and_were_not_before(rng, domains, n_directions, variance):
+def test_domain_means_are_equal_after_and_were_not_before(rng, domains, n_iter, variance):
     X, domain = planted(rng, d=24, domains=domains)
-    inlp = NullspaceProjection(n_directions=n_directions, variance=variance)
+    inlp = NullspaceProjection(n_iter=n_iter, variance=variance)
     Z = inlp.fit_transform(X, domain=domain)
     assert gap(X, domain) > 0.3
     assert gap(Z, domain) < 1e-9
@@ -118,7 +114,7 @@ def test_domain_means_are_equal_after_and_were_not_before(rng, domains, n_direct
 @pytest.mark.parametrize(("n", "d"), [(300, 20), (50, 80)])
 def test_the_map_is_an_orthogonal_projection_that_keeps_the_center(rng, probes, variance, n, d):
     X, domain = planted(rng, n, d)
-    inlp = NullspaceProjection(n_directions=2, probes=probes, variance=variance)
+    inlp = NullspaceProjection(n_iter=2, probes=probes, variance=variance)
     Z = inlp.fit_transform(X, domain=domain)
     V, M = inlp.directions_, inlp.to_affine().matrix
     np.testing.assert_allclose(V @ V.T, np.eye(2), atol=1e-9)
@@ -133,26 +129,26 @@ def test_the_map_is_an_orthogonal_projection_that_keeps_the_center(rng, probes, 
 @pytest.mark.parametrize(("n", "d"), [(300, 20), (50, 80)])
 def test_the_kept_directions_hold_the_variance_and_fewer_do_not(rng, n, d):
     X, domain = planted(rng, n, d)
-    codes = (domain == "b").astype(np.intp)
     inside = np.concatenate([X[domain == k] - X[domain == k].mean(axis=0) for k in "ab"])
-    K = principal(domain_groups(X, codes), 0.9)
+    inlp = NullspaceProjection(n_iter=1, variance=0.9).fit(X, domain=domain)
+    values, vectors = np.linalg.eigh(inlp.to_affine().matrix)
+    K = np.r_[inlp.directions_, vectors[:, values > 0.5].T]
     np.testing.assert_allclose(K @ K.T, np.eye(len(K)), atol=1e-9)
-    held = np.cumsum(np.square(inside @ K.T).sum(axis=0)) / np.square(inside).sum()
-    assert held[-1] >= 0.9 > held[-2]
-    best = np.linalg.svd(inside)[1][: len(K)] ** 2
-    assert held[-1] == pytest.approx(best.sum() / np.square(inside).sum())
+    assert len(K) == inlp.n_kept_ + 1
+    best = np.cumsum(np.linalg.svd(inside)[1] ** 2) / np.square(inside).sum()
+    assert best[len(K) - 1] >= 0.9 > best[len(K) - 2]
+    held = np.square(inside @ K.T).sum() / np.square(inside).sum()
+    assert held == pytest.approx(best[len(K) - 1])
 
 
 @pytest.mark.parametrize("variance", [0.95, 1.0])
 def test_few_clips_give_in_n_x_n_what_full_moments_give(rng, variance):
     X, domain = planted(rng, 60, 90)
-    inlp = NullspaceProjection(n_directions=4, variance=variance).fit(X, domain=domain)
-    moments = Moments(dtype=np.float64).update(X, domain=domain)
-    groups = [Group(cell) for cell in moments.by("domain").values()]
-    halves = Halves(3, 0).update(X, domain, None)
-    full = find_rounds(groups, halves, 4, variance, 0.1)
-    assert overlap(inlp.directions_, full.directions) > 1 - 1e-9
-    np.testing.assert_allclose(inlp.to_affine().matrix, full.affine().matrix, atol=1e-8)
+    inlp = NullspaceProjection(n_iter=4, variance=variance)
+    thin = clone(inlp).fit(X, domain=domain)
+    full = inlp.partial_fit(X, domain=domain)
+    assert overlap(thin.directions_, full.directions_) > 1 - 1e-9
+    np.testing.assert_allclose(thin.to_affine().matrix, full.to_affine().matrix, atol=1e-8)
 
 
 @pytest.mark.parametrize("probes", ["halves", "all"])
@@ -160,7 +156,7 @@ def test_few_clips_give_in_n_x_n_what_full_moments_give(rng, variance):
 def test_batches_give_what_all_clips_give(rng, probes, is_weighted):
     X, domain = planted(rng, 500, 12, domains=("a", "b", "c"), offset=30.0)
     weight = rng.random(500) if is_weighted else None
-    inlp = NullspaceProjection(n_directions=2, probes=probes)
+    inlp = NullspaceProjection(n_iter=2, probes=probes)
     whole = clone(inlp).fit(X, domain=domain, sample_weight=weight)
     for rows in np.split(np.arange(500), [1, 130, 400]):
         part = None if weight is None else weight[rows]
@@ -172,7 +168,7 @@ def test_a_weight_of_two_is_the_clip_twice_and_zero_none(rng):
     X, domain = planted(rng)
     weight = rng.integers(0, 3, 400)
     rows = np.repeat(np.arange(400), weight)
-    inlp = NullspaceProjection(n_directions=3, probes="all")
+    inlp = NullspaceProjection(n_iter=3, probes="all")
     weighted = clone(inlp).fit(X, domain=domain, sample_weight=weight).transform(X)
     repeated = clone(inlp).fit(X[rows], domain=domain[rows]).transform(X)
     np.testing.assert_allclose(weighted, repeated, atol=1e-9)
@@ -184,7 +180,7 @@ def test_balance_compares_at_equal_class_mix(rng):
     X = rng.normal(size=(600, 8))
     X[label, 0] += 5
     X[domain == "b", 1] += 1
-    inlp = NullspaceProjection(n_directions=1, **WHOLE)
+    inlp = NullspaceProjection(n_iter=1, **WHOLE)
     mixed = np.abs(clone(inlp).fit(X, domain=domain).directions_[0])
     equal = np.abs(clone(inlp).fit(X, domain=domain, balance=label).directions_[0])
     assert mixed[0] > 0.8
@@ -213,29 +209,41 @@ def test_few_clips_in_many_dimensions_leave_less_than_the_mean_difference(rng):
     assert inlp < mean - 0.02
 
 
-@pytest.mark.parametrize(("n", "d"), [(200, 20), (40, 70)])
-def test_the_probe_of_the_path_is_the_ridge_probe_of_projected_clips(rng, n, d):
-    X, domain = planted(rng, n, d)
-    X_new, new = planted(rng, 150, d)
-    Y, codes = np.eye(2)[(domain == "b").astype(int)], (new == "b").astype(np.intp)
-    V = np.linalg.qr(rng.normal(size=(d, 5)))[0].T
-    ours = probe_aucs(X, Y, X_new, codes, V, [0, 2, 5])
-    top = np.linalg.svd(X - X.mean(axis=0))[1][0] ** 2
-    for end, auc in zip([0, 2, 5], ours):
-        P = np.eye(d) - V[:end].T @ V[:end]
-        w = Ridge(alpha=1e-3 * top).fit(X @ P, Y[:, 1]).coef_
-        assert auc == pytest.approx(roc_auc_score(codes, X_new @ P @ w), abs=1e-3)
+def test_the_path_begins_with_what_normal_clips_let_a_probe_read(rng):
+    n, d, gap = 6000, 8, 1.2
+    domain = np.resize(["a", "b"], n)
+    X = rng.normal(size=(n, d))
+    X[domain == "b", 3] += gap
+    inlp = NullspaceProjection(max_iter=2).fit(X, domain=domain)
+    assert inlp.auc_path_[0] == pytest.approx(norm.cdf(gap / np.sqrt(2)), abs=0.02)
+    assert inlp.auc_path_[1:] == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+def test_the_random_state_may_be_a_generator_or_none(rng):
+    X, domain = planted(rng, 240, 60)
+    options = {"n_iter": 3, "random_state": 7}
+    whole = NullspaceProjection(**options).fit(X, domain=domain)
+    drawn = [
+        NullspaceProjection(n_iter=3, random_state=np.random.default_rng(seed)).fit(
+            X, domain=domain
+        )
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(drawn[0].directions_, drawn[1].directions_)
+    for other in (drawn[2], whole, NullspaceProjection(n_iter=3, random_state=None)):
+        Z = clone(other).fit(X, domain=domain).transform(X)
+        assert np.abs(Z - drawn[0].transform(X)).max() > 1e-6
 
 
 def test_auto_reports_its_path_and_takes_the_fewest_rounds(rng):
     X, domain = planted(rng, 240, 60)
-    inlp = NullspaceProjection(max_directions=12).fit(X, domain=domain)
+    inlp = NullspaceProjection(max_iter=12).fit(X, domain=domain)
     assert inlp.ranks_.tolist() == [0, 1, 2, 4, 8, 12]
     path = inlp.auc_path_
     assert path.shape == (6,)
     assert path[0] > path[1:].max() + 0.1
     good = inlp.ranks_[1:][path[1:] <= path[1:].min() + 0.02]
-    assert inlp.n_directions_ == good[0]
+    assert inlp.n_iter_ == good[0]
     same = clone(inlp).fit(X, domain=domain)
     np.testing.assert_array_equal(same.auc_path_, path)
     np.testing.assert_array_equal(same.directions_, inlp.directions_)
@@ -244,7 +252,7 @@ def test_auto_reports_its_path_and_takes_the_fewest_rounds(rng):
 def test_one_round_is_enough_with_many_clips(rng):
     X, domain = planted(rng, 6000, 8)
     inlp = NullspaceProjection().fit(X, domain=domain)
-    assert inlp.n_directions_ == 1
+    assert inlp.n_iter_ == 1
     assert abs(inlp.auc_path_[1] - 0.5) < 0.05 < inlp.auc_path_[0] - 0.5
 
 
@@ -254,7 +262,7 @@ def test_groups_stay_together_in_the_choice(rng):
     X, domain = planted(rng, 60, 40)
     domain, groups = np.repeat(domain, 6), np.repeat(np.arange(60), 6)
     X = np.repeat(X, 6, axis=0) + rng.normal(size=(360, 40)) * 0.01
-    inlp = NullspaceProjection(max_directions=1)
+    inlp = NullspaceProjection(max_iter=1)
     apart = clone(inlp).fit(X, domain=domain).auc_path_
     together = clone(inlp).fit(X, domain=domain, groups=groups).auc_path_
     assert together[0] < 0.98 < apart[0]
@@ -264,7 +272,7 @@ def test_groups_stay_together_in_the_choice(rng):
 def test_float32_with_large_means_loses_nothing(rng, offset):
     X, domain = planted(rng, 400, 16, offset=offset)
     X = X.astype(np.float32)
-    inlp = NullspaceProjection(n_directions=3)
+    inlp = NullspaceProjection(n_iter=3)
     exact = clone(inlp).fit(X.astype(float), domain=domain).transform(X.astype(float))
     Z = clone(inlp).fit(X, domain=domain).transform(X)
     assert Z.dtype == np.float32
@@ -287,9 +295,9 @@ def test_a_planted_class_survives(rng):
 
 def test_it_goes_into_a_pipeline_and_blends(rng):
     X, domain = planted(rng)
-    pipe = make_pipeline(NullspaceProjection(n_directions=2), LogisticRegression())
+    pipe = make_pipeline(NullspaceProjection(n_iter=2), LogisticRegression())
     pipe.fit(X, rng.random(400) < 0.5, nullspaceprojection__domain=domain)
-    inlp = NullspaceProjection(n_directions=2, alpha=0.25).fit(X, domain=domain)
+    inlp = NullspaceProjection(n_iter=2, alpha=0.25).fit(X, domain=domain)
     full = clone(inlp).set_params(alpha=1.0).fit(X, domain=domain)
     np.testing.assert_allclose(inlp.transform(X), 0.75 * X + 0.25 * full.transform(X), atol=1e-9)
 
@@ -297,12 +305,12 @@ def test_it_goes_into_a_pipeline_and_blends(rng):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_directions": 0}, "n_directions=0 is not allowed"),
-        ({"n_directions": "aut"}, "n_directions='aut' is not allowed"),
+        ({"n_iter": 0}, "n_iter=0 is not allowed"),
+        ({"n_iter": "aut"}, "n_iter='aut' is not allowed"),
         ({"probes": "half"}, "probes='half' is not known.*did you mean 'halves'"),
         ({"variance": 0}, "variance=0 keeps nothing"),
         ({"variance": 1.5}, "variance=1.5 is not allowed"),
-        ({"max_directions": 0}, "max_directions=0"),
+        ({"max_iter": 0}, "max_iter=0"),
         ({"shrinkage": 2}, "shrinkage=2"),
         ({"random_state": -1}, "random_state=-1"),
     ],
@@ -315,14 +323,14 @@ def test_wrong_parameters_are_named(rng, options, message):
 
 def test_other_errors_say_what_to_do(rng):
     X, domain = planted(rng)
-    few = NullspaceProjection(n_directions=2, shrinkage=0, **WHOLE)
+    few = NullspaceProjection(n_iter=2, shrinkage=0, **WHOLE)
     with pytest.raises(ParameterError, match="called without domain"):
         NullspaceProjection().fit(X)
-    with pytest.raises(ParameterError, match="set n_directions to a whole number"):
+    with pytest.raises(ParameterError, match="set n_iter to a whole number"):
         NullspaceProjection().partial_fit(X, domain=domain)
-    with pytest.raises(DataError, match=r"'auto'.*2 group.*or set n_directions=1"):
+    with pytest.raises(DataError, match=r"'auto'.*2 group.*or set n_iter=1"):
         NullspaceProjection().fit(X, domain=domain, groups=np.arange(400) % 4)
     with pytest.raises(DataError, match="singular; use a larger shrinkage"):
         few.fit(X[:10], domain=domain[:10])
-    with pytest.warns(BiasAudioWarning, match="n_directions=50 was cut to 6"):
-        NullspaceProjection(n_directions=50, **WHOLE).fit(X, domain=domain)
+    with pytest.warns(BiasAudioWarning, match="n_iter=50 was cut to 6"):
+        NullspaceProjection(n_iter=50, **WHOLE).fit(X, domain=domain)

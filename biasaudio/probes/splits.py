@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from biasaudio._validation import name_some
 from biasaudio.errors import DataError
 
-__all__ = ["assign_parts", "equal_mix", "majority"]
+__all__ = ["assign_parts", "deal_groups", "equal_mix", "majority"]
 
 _Codes = NDArray[np.intp]
 
 
 def majority(groups: _Codes, values: _Codes) -> _Codes:
-    """Return the most frequent value code of each group [shape=(n_groups,)]."""
+    """Most frequent value code of each group [shape=(n_groups,)]."""
     counts = np.zeros((groups.max() + 1, values.max() + 1), dtype=np.intp)
     np.add.at(counts, (groups, values), 1)
     return counts.argmax(axis=1)
@@ -30,7 +30,7 @@ def assign_parts(
     rng: np.random.Generator,
     names: NDArray[Any],
 ) -> _Codes:
-    """Return the part of each clip; a group is never in two parts.
+    """Part of each clip, every part of the same mix; a group is never in two.
 
     Groups are dealt out in random order within each (value, stratum), so that
     every part has the same mix as nearly as the groups allow.
@@ -63,16 +63,53 @@ def assign_parts(
             f"{which} of clips, fewer than the {n_parts} parts of the split; add clips, or ask "
             "for fewer splits"
         )
-    order = np.lexsort((rng.random(len(ids)), stratum, value))
-    part = np.empty(len(ids), dtype=np.intp)
-    part[order] = np.arange(len(ids)) % n_parts
-    return part[groups]
+    return _deal(np.lexsort((rng.random(len(ids)), stratum, value)), n_parts)[groups]
+
+
+def deal_groups(
+    groups: NDArray[Any], n_parts: int, rng: np.random.Generator, *, as_turns: bool = False
+) -> _Codes:
+    """Fold of each clip; groups are shuffled and stay together.
+
+    Parameters
+    ----------
+    groups : np.ndarray [shape=(n,)]
+    n_parts : int
+        Folds; their numbers of groups differ by one at most.
+    rng : np.random.Generator
+    as_turns : bool
+        Whether the shuffled numbers are the turns of the groups, in place of the
+        groups turn by turn.  Both are as fair; the probe's penalties were
+        measured with the one, the classifiers with the other.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=intp]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fold = deal_groups(np.array([7, 7, 8, 9, 9]), 3, np.random.default_rng(0))
+    >>> bool(fold[0] == fold[1]), sorted(set(fold.tolist()))
+    (True, [0, 1, 2])
+    """
+    ids, codes = np.unique(groups, return_inverse=True)
+    shuffled = rng.permutation(len(ids))
+    fold: _Codes = shuffled % n_parts if as_turns else _deal(shuffled, n_parts)
+    return fold[codes]
+
+
+def _deal(order: _Codes, n_parts: int) -> _Codes:
+    """Part of each group, dealt out in this order as cards are."""
+    part = np.empty(len(order), dtype=np.intp)
+    part[order] = np.arange(len(order)) % n_parts
+    return part
 
 
 def equal_mix(
     values: _Codes, strata: _Codes, rng: np.random.Generator, names: NDArray[Any]
 ) -> _Codes:
-    """Return the clips of a subsample where every value has the same class mix.
+    """Clips of a random subsample where every value has the same class mix.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _Array = NDArray[np.float64]
 
 
 def roc_auc(scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> float:
-    """Return the ROC-AUC of clips that count once, in a tenth of scikit-learn's time.
+    """ROC-AUC of clips that count once, in a tenth of scikit-learn's time.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def roc_auc(scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> f
 def weighted_auc(
     scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_], weights: ArrayLike
 ) -> _Array:
-    """Return the ROC-AUC under many weightings of the same clips at once.
+    """ROC-AUC under many weightings of the same clips at once.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def resampled_auc(
     weights: NDArray[Any],
     groups: NDArray[np.intp],
 ) -> _Array:
-    """Return the ROC-AUC in every resample of the groups.
+    """ROC-AUC in every resample of the groups.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def resampled_auc(
 def _steps(
     positives: NDArray[np.floating[Any]], negatives: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the step of each positive, and from which two on half a negative is below.
+    """Step of each positive, and the two from which on half a negative is below.
 
     The steps go up with the scores; positives with no negative between them share one.
     """
@@ -163,7 +163,7 @@ def _steps(
 
 
 def group_weights(n_groups: int, n_resamples: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Return how often each group is drawn in each bootstrap resample.
+    """How often each group is drawn in each bootstrap resample.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def group_weights(n_groups: int, n_resamples: int, rng: np.random.Generator) -> 
 
 
 def interval(samples: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of bootstrap samples, NaN ones left out."""
+    """Percentile interval of bootstrap samples, NaN ones left out."""
     samples = np.asarray(samples, dtype=np.float64)
     samples = samples[np.isfinite(samples)]
     if not samples.size:
@@ -194,7 +194,7 @@ def interval(samples: ArrayLike, confidence: float = 0.95) -> tuple[float, float
 
 
 def mean_known(samples: ArrayLike) -> _Array:
-    """Return the mean over the first axis, NaN left out; NaN where all are.
+    """Mean over the first axis, NaN left out; NaN where all are.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def mean_known(samples: ArrayLike) -> _Array:
 
 
 def bootstrap_p_value(samples: ArrayLike) -> float:
-    """Return the two-sided bootstrap p-value of "the difference is zero".
+    """Two-sided bootstrap p-value of "the difference is zero".
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def bootstrap_p_value(samples: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike) -> _Array:
-    """Return the p-values adjusted for their number (Holm 1979).
+    """P-values adjusted for their number (Holm 1979).
 
     Parameters
     ----------
