@@ -195,7 +195,7 @@ def test_the_bar_counts_what_is_merged(capsys, folder, monkeypatch):
     import_arrays(folder, np.ones((7, 2)), list("abcdefg"), dataset="whole")
     monkeypatch.setattr("biasaudio.cli.store.progress", progress)
     out = folder.parent / "out.h5"
-    assert call(capsys, "store", "export", folder, out, "--embeddings", "toy")[0] == 0
+    assert call(capsys, "store", "export", folder, out, "--embedding", "toy")[0] == 0
     assert call(capsys, "store", "export", folder, out, "--overwrite")[0] == 0
     assert call(capsys, "store", "compact", folder, "--embedding", "toy")[0] == 0
     assert call(capsys, "store", "compact", folder)[0] == 0
@@ -280,7 +280,7 @@ def test_compact_merges_the_files_of_an_embedding(capsys, folder):
 
 def test_export_writes_one_file_in_the_published_layout(capsys, tmp_path, folder):
     out_path = tmp_path / "out.h5"
-    code, out, err = call(capsys, "store", "export", folder, out_path, "--embeddings", "toy")
+    code, out, err = call(capsys, "store", "export", folder, out_path, "--embedding", "toy")
     assert (code, err) == (0, "")
     assert out == f"{out_path}  {out_path.stat().st_size:,} bytes\n"
     with h5py.File(out_path) as handle:

@@ -39,6 +39,7 @@ OPTIONS = {
     "columns": "--column",
     "datasets": "--datasets",
     "embedding": "--embedding",
+    "embeddings": "--embedding",
     "labels": "--labels",
     "missing": "--allow-partial",
     "n_jobs": "--n-jobs",

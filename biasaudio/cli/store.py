@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exporting.add_argument("store", metavar="STORE", help=_STORE)
     exporting.add_argument("out", metavar="OUT", help="the .h5 file to be written")
     exporting.add_argument("--datasets", nargs="+", metavar="NAME", help="default: all")
-    exporting.add_argument("--embeddings", nargs="+", metavar="NAME", help="default: all")
+    exporting.add_argument(
+        "--embedding", dest="embeddings", nargs="+", metavar="NAME", help="default: all"
+    )
     exporting.add_argument("--overwrite", action="store_true", help="replace the file")
     clearing = actions.add_parser("clear-cache", help="remove pooled vectors kept beside it")
     clearing.add_argument("store", metavar="STORE", help=_STORE)
