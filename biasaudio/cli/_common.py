@@ -209,7 +209,7 @@ def steady_streams() -> Iterator[Callable[[], str]]:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     before = sys.stdout, sys.stderr
     out = _Steady(sys.stdout)
-    sys.stdout, sys.stderr = out, _Steady(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, _Steady(sys.stderr)
 
     def reason() -> str:
         # A reader that has enough, such as head, is no failure.
