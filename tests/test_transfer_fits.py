@@ -78,8 +78,8 @@ def test_a_correction_is_fitted_once_for_each_label_mode_and_method(task, monkey
 
 def test_no_correction_sees_a_test_clip(task, monkeypatch):
     seen = spy_on_fits(monkeypatch, "lda")
-    for protocol in ("default", "wang2023"):
-        evaluate(task, methods=["lda"], modes=["global", "classwise"], protocol=protocol)
+    for name in ("default", "wang2023"):
+        evaluate(task, methods=["lda"], modes=["global", "classwise"], protocol=name)
     tests = {row.tobytes() for row in task.X[~task.is_train]}
     width = task.X.shape[1] * task.X.itemsize
     assert len(seen) == 3 + 4

@@ -14,7 +14,6 @@ from biasaudio.transfer.protocol import warn_of_labels
 from biasaudio.transforms import METHODS, NuisanceProjection
 from biasaudio.transforms.methods import Method
 
-
 ONCE = {"source": "a", "target": "b", "n_draws": 1, "n_resamples": 5}
 
 
