@@ -28,8 +28,8 @@ from sklearn.metrics import roc_auc_score
 from biasaudio.probes import probe_domain
 from biasaudio.probes.domain import Clips, make_splits
 from biasaudio.probes.splits import assign_parts
-from biasaudio.transfer.default import Cell, run_cell
-from biasaudio.transfer.task import Task
+from biasaudio.transfer.protocol import DefaultProtocol
+from biasaudio.transfer.task import Piece, Task
 from biasaudio.transforms.methods import METHODS, Method, apply_correction
 
 Array = NDArray[Any]
@@ -151,7 +151,8 @@ def transfer(pair: Pair, method: Method | None, seed: int) -> dict[str, float]:
     Y = pair.label[:, None] == names
     task = Task(pair.X, pair.domain, is_train, Y, np.ones_like(Y), tuple(names), pair.group)
     found: dict[str, list[float]] = {}
-    for row in run_cell(task, Cell(method, ("global",), tuple(range(len(names))), seed)):
+    piece = Piece((method,), ("global",), tuple(range(len(names))))
+    for row in DefaultProtocol(seed).run(task, piece):
         key = "within" if row.train_set == row.test_set else f"{row.train_set} > {row.test_set}"
         found.setdefault(key, []).append(row.metrics["roc_auc"])
     return {key: float(np.mean(values)) for key, values in found.items()}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from biasaudio.transfer.solver import LogisticBatch
+from biasaudio.transfer.logistic import LogisticBatch
 
 EXACT = 1e-9
 
