@@ -223,7 +223,14 @@ def lapses(source: str) -> list[str]:
             found.append(f"line {node.lineno}: assert vanishes under -O; raise an error")
         if isinstance(node, ast.ExceptHandler):
             caught = getattr(node.type, "id", "everything" if node.type is None else "")
-            if caught in ("everything", "Exception", "BaseException"):
+            is_broad = caught in ("everything", "Exception", "BaseException")
+            head = source.splitlines()[node.lineno - 2 : node.body[0].lineno]
+            # Whatever went wrong may be cleaned up after, or be kept for later with a reason.
+            is_meant = any("#" in line for line in head) or any(
+                isinstance(inner, ast.Raise) or getattr(inner, "id", "") == node.name
+                for inner in ast.walk(node)
+            )
+            if is_broad and not is_meant:
                 found.append(f"line {node.lineno}: except {caught} hides bugs; name the errors")
     return found
 
@@ -276,6 +283,8 @@ def test_the_style_checks_can_fail():
     assert len(lapses("assert x\ntry:\n    f()\nexcept Exception:\n    pass\n")) == 2
     assert len(lapses("try:\n    f()\nexcept:\n    pass\n")) == 1
     assert lapses("try:\n    f()\nexcept (ValueError, OSError):\n    pass\n") == []
+    assert lapses("try:\n    f()\nexcept BaseException:\n    g()\n    raise\n") == []
+    assert lapses("try:\n    f()\nexcept Exception:\n    # Why.\n    pass\n") == []
     assert prints("print(1)") == [1]
 
 
