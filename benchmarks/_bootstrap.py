@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks._timing import Row, Setting, peak_growth
-from biasaudio.probes.inference import group_weights
+from biasaudio.probes.metrics import group_weights
 from biasaudio.transfer import Outcome, Task, TransferResult
 from biasaudio.transfer.compare import compare
 

@@ -17,8 +17,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from benchmarks._timing import Row, Setting, in_turns, peak_growth
 from biasaudio.transfer import MODES, Task
 from biasaudio.transfer.evaluate import Plan
-from biasaudio.transfer.path import fit_path
-from biasaudio.transfer.wang2023 import GENRES, N_FOLDS, PENALTIES
+from biasaudio.transfer.logistic import fit_path
+from biasaudio.transfer.wang2023 import GENRES, N_FOLDS, PENALTIES, is_kernel
 
 Array = NDArray[Any]
 N_TRAIN = 628
@@ -74,7 +74,7 @@ def kernel(setting: Setting) -> Iterator[Row]:
 
 
 def clips(n: int, d: int, seed: int = 0) -> tuple[Array, Array]:
-    """Return vectors with the falling spectrum of embeddings, and a label that they tell."""
+    """Vectors with the falling spectrum of embeddings, and a label that they tell."""
     directions = np.random.default_rng(2).standard_normal(d)
     rng = np.random.default_rng(seed)
     y = rng.random(n) < 0.5
@@ -83,7 +83,7 @@ def clips(n: int, d: int, seed: int = 0) -> tuple[Array, Array]:
 
 
 def grid(X: Array, y: Array, folds: Any) -> GridSearchCV:
-    """Return the search as it was published."""
+    """Grid search over C as it was published."""
     model = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=0)
     search = GridSearchCV(model, {"C": PENALTIES}, scoring="roc_auc", cv=folds)
     with warnings.catch_warnings():
@@ -93,13 +93,13 @@ def grid(X: Array, y: Array, folds: Any) -> GridSearchCV:
 
 
 def search(n: int, d: int) -> Callable[[], Any]:
-    """Return the call that chooses C for n clips."""
+    """Call that chooses C for n clips."""
     X, y = clips(n, d)
     return partial(fit_path, X, y, PENALTIES, list(StratifiedKFold(N_FOLDS).split(X, y)))
 
 
 def _instrument(n: int, d: int) -> Callable[[], Any]:
-    """Return the call that runs the kernel methods on one label, half of n from each set."""
+    """Call that runs the kernel methods on one label, half of n from each set."""
     rng = np.random.default_rng(0)
     X, y = clips(2 * n, d)
     domain = np.repeat(["a", "b"], n)
@@ -110,4 +110,4 @@ def _instrument(n: int, d: int) -> Callable[[], Any]:
     groups = np.arange(2 * n)
     task = Task(X, domain, is_train, Y, np.ones_like(Y), ("label",), groups, genre)
     plan = Plan.of(task, KERNEL, "wang2023", MODES)
-    return partial(plan.run, next(piece for piece in plan.pieces if piece.is_kernel))
+    return partial(plan.run, next(piece for piece in plan.pieces if is_kernel(piece)))

@@ -26,10 +26,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from biasaudio.probes import probe_domain
-from biasaudio.probes._engine import Clips, make_splits
-from biasaudio.probes._splits import assign_parts
-from biasaudio.transfer.default import Cell, run_cell
-from biasaudio.transfer.task import Task
+from biasaudio.probes.domain import Clips, make_splits
+from biasaudio.probes.splits import assign_parts
+from biasaudio.transfer.protocol import DefaultProtocol
+from biasaudio.transfer.task import Piece, Task
 from biasaudio.transforms.methods import METHODS, Method, apply_correction
 
 Array = NDArray[Any]
@@ -128,14 +128,14 @@ def _trees(pair: Pair, method: Method | None, seed: int) -> Iterator[float]:
     strata = np.unique(pair.label, return_inverse=True)[1]
     clips = Clips(pair.X, codes, names, pair.group, strata)
     once = {"n_splits": 3, "n_repeats": 1, "rng": np.random.default_rng(seed)}
-    for plan in make_splits(clips, three_way=True, **once)[0].plans:
-        fitted = None if method is None else method.fit(pair.X[plan.fit], **pair.columns(plan.fit))
-        parts = [(pair.X[rows], pair.domain[rows]) for rows in (plan.train, plan.test)]
+    for turn in make_splits(clips, three_way=True, **once)[0].turns:
+        fitted = None if method is None else method.fit(pair.X[turn.fit], **pair.columns(turn.fit))
+        parts = [(pair.X[rows], pair.domain[rows]) for rows in (turn.train, turn.test)]
         train, test = (apply_correction(fitted, *part) for part in parts)
         # Few leaves and rounds: with some hundred clips deeper ones read no more.
         trees = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, random_state=seed)
-        scores = trees.fit(train, codes[plan.train]).predict_proba(test)[:, 1]
-        yield float(roc_auc_score(codes[plan.test], scores))
+        scores = trees.fit(train, codes[turn.train]).predict_proba(test)[:, 1]
+        yield float(roc_auc_score(codes[turn.test], scores))
 
 
 def transfer(pair: Pair, method: Method | None, seed: int) -> dict[str, float]:
@@ -151,7 +151,8 @@ def transfer(pair: Pair, method: Method | None, seed: int) -> dict[str, float]:
     Y = pair.label[:, None] == names
     task = Task(pair.X, pair.domain, is_train, Y, np.ones_like(Y), tuple(names), pair.group)
     found: dict[str, list[float]] = {}
-    for row in run_cell(task, Cell(method, ("global",), tuple(range(len(names))), seed)):
+    piece = Piece((method,), ("global",), tuple(range(len(names))))
+    for row in DefaultProtocol(seed).run(task, piece):
         key = "within" if row.train_set == row.test_set else f"{row.train_set} > {row.test_set}"
         found.setdefault(key, []).append(row.metrics["roc_auc"])
     return {key: float(np.mean(values)) for key, values in found.items()}

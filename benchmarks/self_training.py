@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasaudio.moments import Moments
-from biasaudio.probes.scaling import common_units
+from biasaudio.probes.ridge import common_units
 from biasaudio.transfer import Task, evaluate
 from biasaudio.transforms.class_shifts import ClassShifts, class_shifts
 from biasaudio.transforms.selftrain import FACTORS, pseudo_shifts

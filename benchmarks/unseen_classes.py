@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from biasaudio.transfer.default import Cell, run_cell
-from biasaudio.transfer.task import Task
+from biasaudio.transfer.protocol import DefaultProtocol
+from biasaudio.transfer.task import Piece, Task
 from biasaudio.transforms import NuisanceProjection, WithinClassNormalization
 
 METHODS = {"nap": NuisanceProjection, "wccn": WithinClassNormalization}
@@ -51,7 +51,7 @@ def load(paths: list[str], seed: int) -> tuple[Task, np.ndarray]:
 def score(task: Task, X: np.ndarray, labels: tuple[int, ...]) -> np.ndarray:
     """Return the ROC-AUC across and within datasets, of these labels."""
     known = Task(X, task.domain, task.is_train, task.Y, task.mask, task.label_names, task.groups)
-    found = run_cell(known, Cell(None, ("global",), labels, 0))
+    found = DefaultProtocol().run(known, Piece((None,), ("global",), labels))
     values = np.array([outcome.metrics["roc_auc"] for outcome in found])
     is_across = np.array([outcome.train_set != outcome.test_set for outcome in found])
     return 100 * np.array([values[is_across].mean(), values[~is_across].mean()])

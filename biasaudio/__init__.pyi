@@ -18,3 +18,5 @@ from .errors import BiasAudioError as BiasAudioError
 from .errors import BiasAudioWarning as BiasAudioWarning
 from .results import AuditResult as AuditResult
 from .store import EmbeddingStore as EmbeddingStore
+
+__version__: str

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -15,16 +18,18 @@ from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
 from biasaudio._text import printable
-from biasaudio.errors import BiasAudioError, BiasAudioWarning, ParameterError
+from biasaudio.errors import BiasAudioError, BiasAudioWarning, ParameterError, warn
 
 __all__ = ["check_n_jobs", "one_blas_thread", "run_all"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+# Seconds between two looks of a worker at whether its parent is still there.
+_WATCH_INTERVAL = 1.0
 
 
 def check_n_jobs(n_jobs: int) -> int:
-    """Return the number of jobs; -1 stands for all cores."""
+    """Check a number of jobs; -1 stands for all cores."""
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
         raise ParameterError(f"n_jobs={n_jobs!r} is not allowed; give 1 or more, or -1 for all")
     return joblib.cpu_count() if n_jobs == -1 else n_jobs
@@ -38,7 +43,7 @@ def run_all(
     progress: str | None = None,
     on_result: Callable[[int, _Result, list[str]], object] | None = None,
 ) -> list[_Result]:
-    """Return ``[function(item) for item in items]``, worked on in parallel.
+    """Parallel ``[function(item) for item in items]``, with the same numbers.
 
     Parameters
     ----------
@@ -76,7 +81,11 @@ def run_all(
     # One BLAS thread a job, also for a single job: the number of threads decides
     # the order of sums, and the same seed must give the same bytes.
     call = joblib.delayed(_single_threaded)
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    parallel = joblib.Parallel(
+        n_jobs=n_jobs,
+        return_as="generator",
+        **({} if n_jobs == 1 else {"initializer": _end_with, "initargs": (os.getpid(),)}),
+    )
     results: list[_Result] = []
     texts: dict[str, None] = {}
     with bar, _naming_dead():
@@ -90,7 +99,7 @@ def run_all(
             bar.update()
     # A warning in another process would only reach its stderr.
     for text in texts:
-        warnings.warn(text, BiasAudioWarning, stacklevel=2)
+        warn(text)
     return results
 
 
@@ -111,6 +120,22 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+def _end_with(parent: int) -> None:
+    """End this worker soon after its parent: a killed parent cannot stop its workers.
+
+    loky's workers wait 300 s for work that never comes.  Linux could signal the
+    death of a parent (``PR_SET_PDEATHSIG``), but means the *thread* that started
+    the worker, and workers are also started by threads that end before.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_INTERVAL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="biasaudio-parent", daemon=True).start()
+
+
 @contextmanager
 def _naming_dead() -> Iterator[None]:
     try:
@@ -125,7 +150,7 @@ def _naming_dead() -> Iterator[None]:
 def _single_threaded(
     function: Callable[[_Item], _Result], item: _Item
 ) -> tuple[_Result, list[str]]:
-    """Return the result and the texts of our own warnings; others go their way."""
+    """Result and texts of our own warnings; other warnings are given again here."""
     with one_blas_thread(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BiasAudioWarning)
         result = function(item)

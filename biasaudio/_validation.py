@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biasaudio._text import can_be_name
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = [
     "as_list",
+    "as_seed",
     "check_alpha",
     "check_categories",
     "check_choice",
@@ -20,6 +22,7 @@ __all__ = [
     "check_features",
     "check_groups_do_not_straddle",
     "check_length",
+    "check_name",
     "check_number",
     "check_sample_weight",
     "did_you_mean",
@@ -46,6 +49,16 @@ def as_list(names: str | Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it may name a dataset or an embedding: it is part of a path in a store."""
+    if not can_be_name(name):
+        raise ParameterError(
+            f"{what}={name!r} cannot name a part of a store; give printable text without slashes "
+            "that does not start with '.' or '__'"
+        )
+    return name
+
+
 def check_count(value: Any, name: str, at_least: int) -> int:
     """Return ``value`` as an int that is large enough."""
     is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -54,6 +67,35 @@ def check_count(value: Any, name: str, at_least: int) -> int:
             f"{name}={value!r} is not allowed; give a whole number from {at_least} upwards"
         )
     return int(value)
+
+
+def as_seed(random_state: int | np.random.Generator | None) -> int:
+    """Whole number from which all streams of random numbers of one call are made.
+
+    An int is taken as it is, so that a repeated call, parts of the clips and batches
+    draw alike; None and a generator draw one number.
+
+    Parameters
+    ----------
+    random_state : int, np.random.Generator or None
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ParameterError
+        If it is none of these, or negative.
+
+    Examples
+    --------
+    >>> as_seed(3), as_seed(np.random.default_rng(0)) == as_seed(np.random.default_rng(0))
+    (3, True)
+    """
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31))
+    return check_count(random_state, "random_state", 0)
 
 
 def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:

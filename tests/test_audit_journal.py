@@ -32,15 +32,15 @@ def study(folder, out, **options):
 def count_pieces(monkeypatch, *, stop_after=None):
     """Return a list that grows with each piece worked on; one too many is an interruption."""
     seen = []
-    run_cell = wang2023.run_cell
+    run = wang2023.Wang2023Protocol.run
 
-    def counted(task, cell):
+    def counted(self, task, piece):
         if len(seen) == stop_after:
             raise KeyboardInterrupt
-        seen.append((cell.label, cell.is_kernel))
-        return run_cell(task, cell)
+        seen.append((piece.labels, wang2023.is_kernel(piece)))
+        return run(self, task, piece)
 
-    monkeypatch.setattr(wang2023, "run_cell", counted)
+    monkeypatch.setattr(wang2023.Wang2023Protocol, "run", counted)
     return seen
 
 

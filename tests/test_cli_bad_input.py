@@ -154,7 +154,7 @@ DATA = {
     "no positives in one dataset": (
         [arrays("a"), arrays("b", label=np.full(N, "cello"))],
         ["--labels", "flute"],
-        "label 'flute' has no .* in 'b'; leave it out of --labels, or add such clips",
+        "label 'flute' has no .* in 'b'; leave it out of (--)?labels, or add such clips",
     ),
     "no label in common": (
         [arrays("a"), arrays("b", label=np.array(["oboe", "harp"])[np.arange(N) % 2])],

@@ -416,7 +416,7 @@ FIT = "correct fit {} --method leace --out out.npz"
         ("correct apply leace.npz less.csv --out o.csv", 1, "X has 3 features"),
         ("correct apply center.npz m.npy --out o.npy", 2, "has no column 'dataset'"),
         ("correct apply center.npz new.npz --out o.npz", 1, "domain 'c' was not seen.*--unseen"),
-        ("correct apply center.npz new.npz --out o.npz --unseen no", 2, "unseen='no' is not known"),
+        ("correct apply center.npz new.npz --out o.npz --unseen no", 2, "--unseen no is not known"),
         ("correct apply leace.npz m.npz --out o.npz --unseen raise", 2, "treats all domains alike"),
         (
             "correct apply leace.npz m.npz --out o.csv",

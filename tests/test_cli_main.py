@@ -7,12 +7,13 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from audit_fixtures import FEW, arrays, call, failure, stored, strict
 
 import biasaudio
 from biasaudio import AuditResult
-from biasaudio.cli.main import main
+from biasaudio.cli.main import in_options, main
 from biasaudio.errors import BiasAudioWarning
 
 COMMANDS = ("demo", "audit", "reproduce", "probe", "correct", "store", "report")
@@ -205,3 +206,117 @@ def test_the_package_and_the_help_import_nothing_heavy():
 def test_all_public_names_can_be_had():
     for name in biasaudio.__all__:
         assert getattr(biasaudio, name) is not None
+
+
+# ---- What becomes of work whose outcome nobody can see, and of values nobody can use.
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full and a POSIX shell")
+@pytest.mark.parametrize(
+    ("streams", "code", "err"),
+    [
+        ("| head -0", 0, ""),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        (">/dev/full", 1, "biasaudio: the outcome could not be printed (stdout: No space left on"),
+        (">/dev/full 2>/dev/full", 1, ""),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_loses_no_work(tmp_path, streams, code, err):
+    part = tmp_path / "part.npz"
+    np.savez(part, **arrays("a"))
+    command = (
+        f'"{sys.executable}" -m biasaudio store import s.h5 part.npz --embedding toy {streams}'
+    )
+    found = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert found.returncode == code
+    assert found.stderr.startswith(err)
+    assert found.stderr.count("\n") == bool(err)
+    assert biasaudio.EmbeddingStore(tmp_path / "s.h5").datasets() == ["a"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full and a POSIX shell")
+def test_workers_do_not_need_the_streams_either(tmp_path, store):
+    argv = ["audit", store, "--methods", "lda", *FEW[:-2], "--n-jobs", "2", "--out", tmp_path / "o"]
+    command = [sys.executable, "-m", "biasaudio", *map(str, argv)]
+    found = subprocess.run(["bash", "-c", '"$@" >&- 2>&-', "bash", *command], timeout=300)
+    assert found.returncode == 0
+    assert (tmp_path / "o" / "report.html").is_file()
+
+
+def test_without_docstrings_all_works(tmp_path, store):
+    for argv in (["--help"], ["correct", "fit", "--help"], ["store", "ls", store]):
+        command = [sys.executable, "-OO", "-m", "biasaudio", *argv]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert (found.returncode, found.stderr) == (0, "")
+    argv = ["audit", store, "--methods", "leace", *FEW, "--quiet", "--out", tmp_path / "o"]
+    command = [sys.executable, "-OO", "-m", "biasaudio", *map(str, argv)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_terminated_it_says_so_and_stops(tmp_path, store):
+    script = (
+        "import os, signal, biasaudio\n"
+        "from biasaudio.cli.main import main\n"
+        "biasaudio.audit = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"raise SystemExit(main(['audit', {store!r}, '--out', {str(tmp_path / 'o')!r}]))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (143, "", "terminated\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["probe", "s.h5", "--fail-above", "1e999"], "--fail-above=inf is not a ROC-AUC; give 0"),
+        (["probe", "s.h5", "--fail-above", "nan"], "--fail-above=nan is not a ROC-AUC; give 0 to"),
+        (["probe", "s.h5", "--seed", "9" * 5000], "'99999999999999999999...' is not allowed; give"),
+        (
+            ["demo", "--songs", "1e300"],
+            "'1e300' is not allowed; give a whole number from 1 upwards",
+        ),
+        (["audit", "s.h5", "--out", "o", "--resamples", "9" * 30], "from 1 to 4294967295"),
+        (["\udcff"], r"unknown command '\\udcff'; choose one of demo"),
+        (["probe", "\udcff.h5"], r"\\udcff.h5 is not there; check the path"),
+        (["probe", "\ud800.h5"], r"\\ud800.h5 is not there; check the path"),
+    ],
+)
+def test_values_that_nobody_can_use_are_one_line(capsys, argv, message):
+    code, out, err = call(capsys, *argv)
+    assert code in (1, 2)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.search(message, err), err
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ('go on with missing="drop"', "go on with --allow-partial"),
+        ("pass overwrite=True to replace it", "pass --overwrite to replace it"),
+        ("say columns={'clip': ...}", "say --column clip=NAME"),
+        ("another name with embedding=..., or", "another name with --embedding, or"),
+        ("choose with datasets=[...]", "choose with --datasets"),
+        ("n_jobs=0 is not allowed", "--n-jobs=0 is not allowed"),
+        ("set unseen='identity' or unseen='global'", "set --unseen identity or --unseen global"),
+        ("drawn with split='drawn'", "drawn with --split drawn"),
+        ("probe with strata=None, or", "probe with --mix raw, or"),
+        ("write one with import_arrays", "write one with 'biasaudio store import'"),
+        (
+            "/data/n_jobs=3/x.h5 and n_jobs=3/x.h5 stay",
+            "/data/n_jobs=3/x.h5 and n_jobs=3/x.h5 stay",
+        ),
+        ("my_split='x' stays", "my_split='x' stays"),
+    ],
+)
+def test_messages_name_options_in_place_of_parameters(python, shell):
+    assert in_options(python) == shell

@@ -30,7 +30,7 @@ def everything(layout):
 
 
 def test_tables_are_written_with_the_published_columns(capsys, layout, tmp_path):
-    argv = ["reproduce", layout, "--methods", "lda", "--embeddings", "toy", "--n-jobs", "1"]
+    argv = ["reproduce", layout, "--methods", "lda", "--embedding", "toy", "--n-jobs", "1"]
     code, out, err = call(capsys, *argv, "--labels", "cello", "flute", "--out", tmp_path / "out")
     assert code == 0
     assert "toy" in err
@@ -57,7 +57,7 @@ def test_published_embeddings_are_compared_over_both_modes(capsys, layout, tmp_p
     with h5py.File(folder / "embeddings.h5", "a") as file:
         for dataset in ("irmas", "openmic"):
             file.move(f"{dataset}/toy", f"{dataset}/vggish")
-    argv = ["reproduce", folder, "--embeddings", "vggish", "--methods", "lda", "--n-jobs", "1"]
+    argv = ["reproduce", folder, "--embedding", "vggish", "--methods", "lda", "--n-jobs", "1"]
     code, out, err = call(capsys, *argv, "--labels", "cello", "--quiet", "--out", tmp_path / "out")
     assert (code, err) == (0, "")
     assert "Ours minus published, ROC-AUC x 100 over 16 means" in out
@@ -65,7 +65,7 @@ def test_published_embeddings_are_compared_over_both_modes(capsys, layout, tmp_p
 
 
 def test_tables_as_json(capsys, layout, tmp_path):
-    argv = ["reproduce", layout, "--methods", "lda", "--embeddings", "toy", "--modes", "global"]
+    argv = ["reproduce", layout, "--methods", "lda", "--embedding", "toy", "--modes", "global"]
     options = ["--labels", "cello", "--n-jobs", "1", "--quiet", "--json"]
     code, out, err = call(capsys, *argv, *options, "--out", tmp_path / "out")
     document = strict(out)
@@ -103,10 +103,10 @@ def test_means_are_beside_the_published_ones(everything):
     ("argv", "code", "message"),
     [
         (["--methods", "ldaa"], 2, "method 'ldaa' is not known; .*did you mean 'lda'"),
-        (["--embeddings", "toi"], 2, "embeddings='toi' is not known; .*did you mean 'toy'"),
+        (["--embedding", "toi"], 2, "--embedding toi is not known; .*did you mean 'toy'"),
         (["--modes", "classwize"], 2, "modes='classwize' .*did you mean 'classwise'"),
         (["--labels", "celo"], 2, "label 'celo' is not known; .*did you mean 'cello'"),
-        (["--labels", "organ"], 1, "label 'organ' has no .*; leave it out of --labels"),
+        (["--labels", "organ"], 1, "label 'organ' has no .*; leave it out of (--)?labels"),
         (["--n-jobs", "0"], 2, "--n-jobs=0 is not allowed"),
     ],
 )
@@ -150,7 +150,7 @@ def test_clips_without_vectors_need_a_word(capsys, layout, tmp_path):
             values = file["irmas/toy"][name][2:]
             del file["irmas/toy"][name]
             file["irmas/toy"][name] = values
-    argv = ["reproduce", tmp_path / "copy", "--methods", "lda", "--embeddings", "toy"]
+    argv = ["reproduce", tmp_path / "copy", "--methods", "lda", "--embedding", "toy"]
     argv += ["--modes", "global", "--labels", "cello", "--n-jobs", "1", "--out", tmp_path / "out"]
     code, line = failure(capsys, *argv, "--quiet")
     assert code == 1

@@ -2,7 +2,12 @@
 
 import functools
 import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,3 +100,51 @@ def test_a_wrong_number_of_jobs_is_refused(n_jobs):
 def test_minus_one_is_all_cores():
     assert check_n_jobs(-1) >= 1
     assert check_n_jobs(3) == 3
+
+
+def wait_until(is_so, seconds):
+    end = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.05)
+    return is_so()
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+        # In a container nobody may collect the dead, which then stay as zombies.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks in /proc")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_workers_end_with_their_parent(tmp_path, name):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from biasaudio._parallel import run_all\n"
+        "def work(i):\n"
+        f"    Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\n"
+        "    time.sleep(0.3 if i < 2 else 60)\n"
+        "if __name__ == '__main__':\n"
+        "    run_all(work, range(4), n_jobs=2)\n"
+    )
+    parent = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2, 60)
+        workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+        assert all(map(is_alive, workers))
+    finally:
+        parent.send_signal(getattr(signal, name))
+        parent.wait(timeout=60)
+    assert wait_until(lambda: not any(map(is_alive, workers)), 10)
+
+
+def test_a_warning_of_a_worker_points_at_the_caller():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_all(complain, range(4), n_jobs=2)
+    assert {one.filename for one in caught} == {__file__}

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from biasaudio.probes.ridge import PENALTIES, RidgeProbe, choose_penalty
-from biasaudio.probes.scaling import common_scale, common_units, has_units, spread
+from biasaudio.probes.ridge import (
+    PENALTIES,
+    RidgeProbe,
+    choose_penalty,
+    common_scale,
+    common_units,
+    has_units,
+    spread,
+)
 
 
 @pytest.fixture(params=[(80, 12), (25, 60), (30, 30)], ids=["n > d", "n < d", "n = d"])

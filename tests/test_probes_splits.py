@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from biasaudio.errors import DataError
-from biasaudio.probes._engine import Clips, make_splits, permute_values
-from biasaudio.probes._splits import assign_parts, equal_mix, majority
+from biasaudio.probes.domain import Clips, make_splits, permute_values
+from biasaudio.probes.splits import assign_parts, equal_mix, majority
 
 NAMES = np.array(["a", "b"])
 
@@ -96,17 +96,17 @@ def test_parts_of_every_plan_share_no_group(rng, songs, three_way):
     values, groups, strata = songs
     clips = as_clips(values, groups, strata)
     splits = make_splits(clips, three_way=three_way, n_splits=4, n_repeats=2, rng=rng)
-    assert [len(split.plans) for split in splits] == [3 if three_way else 4] * 2
+    assert [len(split.turns) for split in splits] == [3 if three_way else 4] * 2
     for split in splits:
-        for plan in split.plans:
-            parts = [set(groups[rows]) for rows in (plan.fit, plan.train, plan.test)]
+        for turn in split.turns:
+            parts = [set(groups[rows]) for rows in (turn.fit, turn.train, turn.test)]
             assert not parts[0] & parts[1]
             assert not parts[1] & parts[2]
             assert not parts[0] & parts[2]
-            used = np.sort(np.concatenate([plan.fit, plan.train, plan.test]))
+            used = np.sort(np.concatenate([turn.fit, turn.train, turn.test]))
             assert used.tolist() == split.rows.tolist()
-            assert bool(plan.fit.size) is three_way
-        tested = np.sort(np.concatenate([plan.test for plan in split.plans]))
+            assert bool(turn.fit.size) is three_way
+        tested = np.sort(np.concatenate([turn.test for turn in split.turns]))
         assert tested.tolist() == split.rows.tolist()
 
 

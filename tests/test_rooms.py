@@ -1,12 +1,12 @@
-"""The rooms of the package and the arrows between them, as DESIGN.md draws them."""
+"""The rooms of the package and the arrows between them, as docs/design.md draws them."""
 
 from __future__ import annotations
 
 import ast
-import io
+import configparser
+import re
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -14,24 +14,21 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "biasaudio"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
-MAX_LINES, MAX_CODE_LINES = 300, 50
 
-FIRST = {"errors", "_linalg", "_npz", "_parallel", "_sheets", "_text", "_validation"}
+FIRST = {"errors", "_files", "_linalg", "_parallel", "_text", "_validation"}
 # Room: the rooms that it may import at the top of a module.  Every room may import itself.
 ARROWS: dict[str, set[str]] = {
     "biasaudio": set(),
     "errors": set(),
-    "_validation": {"errors"},
+    "_validation": {"errors", "_text"},
     "_linalg": set(),
-    "_npz": set(),
+    "_files": {"errors"},
     "_text": set(),
-    "_sheets": {"errors", "_npz"},
     "_parallel": {"errors", "_text", "_validation"},
     "datasets": FIRST,
     "store": FIRST | {"datasets"},
     "embed": FIRST | {"datasets", "store"},
-    "_cell": set(),
-    "moments": FIRST | {"_cell"},
+    "moments": FIRST,
     "probes": FIRST | {"moments"},
     "transforms": FIRST | {"moments", "probes"},
     "transfer": FIRST | {"moments", "probes", "transforms"},
@@ -47,14 +44,16 @@ ARROWS: dict[str, set[str]] = {
 }
 # What is imported inside functions only, so that nothing is loaded before it is used.
 INSIDE: dict[str, set[str]] = {
+    # A correction may be given by its name.
+    "probes": {"transforms"},
     "results": {"report"},
     "cli": set(ARROWS) - {"__main__", "report", "_tables"},
 }
 # Packages that would weigh on somebody who wants a correction only, and who may have them.
 HEAVY = {"pandas", "h5py", "librosa", "matplotlib", "seaborn"}
 PACKAGES: dict[str, set[str]] = {
+    "_files": {"pandas"},
     "_text": {"pandas"},
-    "_sheets": {"pandas"},
     "datasets": {"pandas"},
     "store": {"pandas", "h5py"},
     "embed": {"librosa", "pandas"},
@@ -64,7 +63,11 @@ PACKAGES: dict[str, set[str]] = {
     "report": {"pandas", "matplotlib", "seaborn"},
     "_audit": {"pandas"},
 }
-PACKAGES_INSIDE: dict[str, set[str]] = {"cli": {"pandas"}}
+PACKAGES_INSIDE: dict[str, set[str]] = {
+    "probes": {"pandas"},
+    "transfer": {"pandas"},
+    "cli": {"pandas"},
+}
 
 
 def room_of(module: str) -> str:
@@ -212,39 +215,22 @@ def test_importing_the_package_takes_less_than_a_tenth_of_a_second():
     assert min(times) < 0.1
 
 
-def code_lines(source: str) -> set[int]:
-    """Return the numbers of the lines with code: no comments, blanks or docstrings."""
-    quiet = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in quiet | {tokenize.ENDMARKER}:
-            lines |= set(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            lines -= set(range(node.lineno, node.end_lineno + 1))
-    return lines
-
-
-def long_functions(source: str) -> list[str]:
-    """Return the functions with more code lines than allowed."""
-    lines, found = code_lines(source), []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            count = len(lines & set(range(node.lineno, node.end_lineno + 1)))
-            if count > MAX_CODE_LINES:
-                found.append(f"{node.name} has {count} code lines")
-    return found
-
-
 def lapses(source: str) -> list[str]:
-    """Return what STYLE.md forbids anywhere in the package."""
+    """What the package does without everywhere, in words."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Assert):
             found.append(f"line {node.lineno}: assert vanishes under -O; raise an error")
         if isinstance(node, ast.ExceptHandler):
             caught = getattr(node.type, "id", "everything" if node.type is None else "")
-            if caught in ("everything", "Exception", "BaseException"):
+            is_broad = caught in ("everything", "Exception", "BaseException")
+            head = source.splitlines()[node.lineno - 2 : node.body[0].lineno]
+            # Whatever went wrong may be cleaned up after, or be kept for later with a reason.
+            is_meant = any("#" in line for line in head) or any(
+                isinstance(inner, ast.Raise) or getattr(inner, "id", "") == node.name
+                for inner in ast.walk(node)
+            )
+            if is_broad and not is_meant:
                 found.append(f"line {node.lineno}: except {caught} hides bugs; name the errors")
     return found
 
@@ -258,11 +244,8 @@ def prints(source: str) -> list[int]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_every_file_and_function_is_short_and_without_lapses(path):
+def test_every_file_is_without_lapses(path):
     source = path.read_text(encoding="utf-8")
-    n = len(source.splitlines())
-    assert n <= MAX_LINES, f"{n} lines; split the file"
-    assert not long_functions(source)
     assert not lapses(source)
     if room_of(module_of(path)) not in ("cli", "__main__"):
         assert not prints(source)
@@ -288,7 +271,8 @@ def test_every_module_says_what_is_public(path):
             )
             bound[name] = node
     if "__all__" not in bound:
-        assert len(code_lines(source)) <= 15
+        # A command of one line, a stub that is attached, or nothing at all.
+        assert len(tree.body) <= 6
         return
     names = getattr(bound["__all__"].value, "elts", [])
     if "__getattr__" not in bound:
@@ -296,11 +280,53 @@ def test_every_module_says_what_is_public(path):
 
 
 def test_the_style_checks_can_fail():
-    body = "\n".join(f"    x{i} = {i}  # why" for i in range(51))
-    long = f'def f():\n    """Say.\n\n    More.\n    """\n\n{body}\n'
-    assert long_functions(long) == ["f has 52 code lines"]
-    assert not long_functions(long.replace("    x0 = 0  # why\n    x1 = 1  # why\n", ""))
     assert len(lapses("assert x\ntry:\n    f()\nexcept Exception:\n    pass\n")) == 2
     assert len(lapses("try:\n    f()\nexcept:\n    pass\n")) == 1
     assert lapses("try:\n    f()\nexcept (ValueError, OSError):\n    pass\n") == []
+    assert lapses("try:\n    f()\nexcept BaseException:\n    g()\n    raise\n") == []
+    assert lapses("try:\n    f()\nexcept Exception:\n    # Why.\n    pass\n") == []
     assert prints("print(1)") == [1]
+
+
+# What a package is called on PyPI, where it is imported by another name.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
+
+
+def declared() -> tuple[set[str], set[str]]:
+    """Packages that setup.cfg always installs, and those of its extras."""
+    config = configparser.ConfigParser()
+    config.read(PACKAGE.parent / "setup.cfg", encoding="utf-8")
+
+    def names(text: str) -> set[str]:
+        lines = [line for line in text.splitlines() if line.strip()]
+        return {re.split(r"[ <>=\[;]", line, maxsplit=1)[0].lower() for line in lines}
+
+    extras = config["options.extras_require"]
+    return names(config["options"]["install_requires"]), set().union(*map(names, extras.values()))
+
+
+def test_what_is_imported_is_declared():
+    always, extra = declared()
+    own = {"biasaudio", *sys.stdlib_module_names}
+    # Models of the user's choice: what they need stands in the README's table.
+    models = {"openl3", "torchopenl3", "torchvggish"}
+    # For annotations only; no program imports it.
+    typing_only = {"typing_extensions"}
+    for path in FILES:
+        package = module_of(path).rpartition(".")[0]
+        for name, line, is_inside in imports(path.read_text(encoding="utf-8"), package):
+            top = name.split(".")[0]
+            if top in own | models | typing_only:
+                continue
+            allowed = always | (extra if is_inside else set())
+            assert DISTRIBUTIONS.get(top, top) in allowed, f"{path.name}, line {line}: {top}"
+
+
+def test_what_is_declared_is_imported():
+    always, _ = declared()
+    found = {
+        name.split(".")[0]
+        for path in FILES
+        for name, *_ in imports(path.read_text(encoding="utf-8"), "biasaudio")
+    }
+    assert always <= {DISTRIBUTIONS.get(name, name) for name in found} | {"filelock"}

@@ -6,9 +6,16 @@ from sklearn.metrics import roc_auc_score
 
 from biasaudio.datasets.synthetic import make_domains
 from biasaudio.errors import ParameterError
-from biasaudio.probes.inference import bootstrap_p_value, group_weights, holm
-from biasaudio.transfer import Outcome, Task, TransferResult, compare, evaluate, measure_drops
-from biasaudio.transfer.resample import resample
+from biasaudio.probes.metrics import bootstrap_p_value, group_weights, holm
+from biasaudio.transfer import (
+    Outcome,
+    Task,
+    TransferResult,
+    compare,
+    evaluate,
+    measure_drops,
+    resample,
+)
 from biasaudio.transfer.task import measure
 
 SCALES = {"original": 1.0, "same": 1.0, "better": 0.4, "worse": 3.0}

@@ -7,7 +7,8 @@ import pytest
 from transfer_fixtures import as_task
 
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.transfer.few_shot import _Study, few_shot_curve
+from biasaudio.transfer import few_shot_curve
+from biasaudio.transfer.few_shot import draw_clips
 from biasaudio.transforms import METHODS
 
 OPTIONS = {"source": "a", "target": "b", "counts": [0, 2, None], "n_draws": 2, "n_resamples": 40}
@@ -38,7 +39,9 @@ def test_every_strategy_has_a_point_where_it_can(task):
         assert point.low <= point.auc + 0.1
         assert point.low <= point.high
     assert result.rows()[0]["strategy"] == "source only"
-    assert len(result.columns()["auc"]) == len(result.points)
+    table = result.to_frame()
+    assert table["auc"].tolist() == [point.auc for point in result.points]
+    assert table["count"].isna().sum() == len(labelled)
     assert result.best(0).count == 0
     with pytest.raises(ParameterError, match="count=7 was not measured"):
         result.best(7)
@@ -55,16 +58,20 @@ def test_the_correction_pays_where_a_class_was_moved(task):
 
 def test_draws_come_from_training_clips_a_group_at_a_time_and_are_nested(task):
     task = replace(task, groups=task.groups // 2 * 2 + task.is_train)
-    study = _Study(task, "a", "b", (), 0)
-    jobs = {(job.count, job.draw): job.picked for job in study.jobs([1, 3, None], 2)}
-    few, more = jobs[1, 0], jobs[3, 0]
-    assert set(few) < set(more) < set(jobs[None, 0])
-    assert set(few) != set(jobs[1, 1])
-    assert (task.is_train & (task.domain == "b"))[jobs[None, 0]].all()
-    order = study._orders(0)[0]
-    groups = task.groups[order]
-    n = len(np.unique(groups))
-    assert len(np.unique(groups[:n])) == n < len(groups)
+    counts = [*range(1, 60), None]
+    found = draw_clips(task, "b", counts, n_draws=2, seed=0)
+    drawn = {(draw.count, draw.number): draw.rows for draw in found}
+    few, more = drawn[1, 0], drawn[3, 0]
+    assert set(few) < set(more) < set(drawn[None, 0])
+    assert set(few) != set(drawn[1, 1])
+    assert (task.is_train & (task.domain == "b"))[drawn[None, 0]].all()
+    # With one label alone every new clip is of a new group, until each group had its turn.
+    alone = replace(task, Y=task.Y[:, :1], mask=task.mask[:, :1], label_names=("one",))
+    have = alone.Y[:, 0] & alone.is_train & (alone.domain == "b") & alone.mask[:, 0]
+    n = len(np.unique(alone.groups[have]))
+    for draw in draw_clips(alone, "b", range(1, n + 1), n_draws=1, seed=0)[1:]:
+        assert len(np.unique(alone.groups[draw.rows])) == draw.count == len(draw.rows)
+    assert n < have.sum()
 
 
 def test_the_numbers_depend_on_the_seed_only(task):
@@ -76,12 +83,10 @@ def test_the_numbers_depend_on_the_seed_only(task):
 
 def test_test_clips_only_score(task):
     """Labels of the target's test clips change no score, only what it is compared with."""
-    study = _Study(task, "a", "b", (), 0)
-    picked = np.flatnonzero(task.is_train & (task.domain == "b"))
-    hidden = replace(task, Y=np.where(task.is_train[:, None], task.Y, ~task.Y))
-    ours, theirs = (replace(study, task=t).scores(task.X, picked) for t in (task, hidden))
-    for a, b in zip(ours, theirs):
-        np.testing.assert_array_equal(a, b)
+    turned = replace(task, Y=np.where(task.is_train[:, None], task.Y, ~task.Y))
+    ours, theirs = (few_shot_curve(t, methods=["nap"], **OPTIONS).points for t in (task, turned))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.auc == pytest.approx(1 - b.auc, abs=1e-12)
 
 
 def test_errors_name_the_way_out(task):

@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from transfer_fixtures import as_task
 
-from biasaudio.transfer import Task, default, evaluate, wang2023
+from biasaudio.probes.splits import deal_groups
+from biasaudio.transfer import Task, evaluate, protocol, wang2023
 from biasaudio.transforms import LEACE, METHODS
 
 
@@ -77,8 +78,8 @@ def test_a_correction_is_fitted_once_for_each_label_mode_and_method(task, monkey
 
 def test_no_correction_sees_a_test_clip(task, monkeypatch):
     seen = spy_on_fits(monkeypatch, "lda")
-    for protocol in ("default", "wang2023"):
-        evaluate(task, methods=["lda"], modes=["global", "classwise"], protocol=protocol)
+    for name in ("default", "wang2023"):
+        evaluate(task, methods=["lda"], modes=["global", "classwise"], protocol=name)
     tests = {row.tobytes() for row in task.X[~task.is_train]}
     width = task.X.shape[1] * task.X.itemsize
     assert len(seen) == 3 + 4
@@ -88,14 +89,15 @@ def test_no_correction_sees_a_test_clip(task, monkeypatch):
 
 def test_a_classifier_is_fitted_once_and_scored_on_every_test_set(task, monkeypatch):
     calls = Counter()
-    fit, scores = default._Classifiers.fit, default._Classifiers.scores
+    classifier = protocol.BalancedLogistic
+    fit, scores = classifier.fit, classifier.scores
     monkeypatch.setattr(
-        default._Classifiers,
+        classifier,
         "fit",
         lambda self, rng: (calls.update(["fit"]), fit(self, rng))[1],
     )
     monkeypatch.setattr(
-        default._Classifiers,
+        classifier,
         "scores",
         lambda self, X, label: (calls.update(["scores"]), scores(self, X, label))[1],
     )
@@ -119,7 +121,7 @@ def test_the_published_protocol_fits_once_too(task, monkeypatch):
 
 def test_folds_keep_groups_together_and_are_of_one_size(rng):
     groups = rng.permutation(np.arange(400) % 50)
-    fold = default._folds(groups, rng)
+    fold = deal_groups(groups, 3, rng)
     sizes = np.bincount(fold[np.unique(groups, return_index=True)[1]])
     assert sizes.tolist() == [17, 17, 16]
     assert all(len(set(fold[groups == g])) == 1 for g in groups)
@@ -142,7 +144,7 @@ def test_the_penalty_is_the_one_that_does_best_on_held_out_groups(task):
     rows = np.flatnonzero(task.is_train & (task.domain == source))
     X, groups = task.X[rows].astype(float), task.groups[rows]
     Z = (X - X.mean(axis=0)) / np.sqrt(X.var(axis=0).mean())
-    fold = default._folds(groups, np.random.default_rng(seed))
+    fold = deal_groups(groups, protocol.N_FOLDS, np.random.default_rng(seed))
     chosen = {
         outcome.label: outcome.metrics["C"]
         for outcome in evaluate(task, methods=[], random_state=seed).outcomes
@@ -150,10 +152,10 @@ def test_the_penalty_is_the_one_that_does_best_on_held_out_groups(task):
     }
     for j, label in enumerate(task.label_names):
         y, mean_auc = task.Y[rows, j], {}
-        for C in default.PENALTIES:
+        for C in protocol.PENALTIES:
             model = LogisticRegression(C=C, class_weight="balanced", tol=1e-6, max_iter=5000)
             aucs = []
-            for k in range(default.N_FOLDS):
+            for k in range(protocol.N_FOLDS):
                 model.fit(Z[fold != k], y[fold != k])
                 aucs.append(roc_auc_score(y[fold == k], model.decision_function(Z[fold == k])))
             mean_auc[C] = np.mean(aucs)

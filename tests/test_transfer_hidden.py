@@ -8,11 +8,13 @@ from transfer_fixtures import as_task
 
 from biasaudio.datasets.synthetic import make_domains
 from biasaudio.errors import BiasAudioWarning, ParameterError
-from biasaudio.transfer import Task, default, evaluate, few_shot
-from biasaudio.transfer.default import Cell, run_cell, warn_of_labels
-from biasaudio.transfer.few_shot import ADD, SOURCE_ONLY, _Study, few_shot_curve
+from biasaudio.transfer import Task, evaluate, few_shot_curve
+from biasaudio.transfer.few_shot import ADD, SOURCE_ONLY, draw_clips
+from biasaudio.transfer.protocol import warn_of_labels
 from biasaudio.transforms import METHODS, NuisanceProjection
 from biasaudio.transforms.methods import Method
+
+ONCE = {"source": "a", "target": "b", "n_draws": 1, "n_resamples": 5}
 
 
 @pytest.fixture
@@ -37,10 +39,9 @@ def single(task):
 @pytest.mark.parametrize("name", ["nap", "leace"])
 def test_few_shot_shows_the_clips_that_were_picked(task, seen, name):
     method = METHODS[name]
-    study = _Study(task, "a", "b", (method,), 0)
+    few_shot_curve(task, methods=name, counts=1, **ONCE)
     inside = task.is_train & (task.domain == "b")
-    picked = np.flatnonzero(inside)[[3, 8]]
-    study.corrected(method, picked)
+    picked = draw_clips(task, "b", [1], n_draws=1, seed=0)[-1].rows
     source = task.is_train & (task.domain == "a")
     labelled = np.union1d(np.flatnonzero(source), picked)
     rows = labelled if method.sees_target_labels else np.flatnonzero(source | inside)
@@ -52,10 +53,8 @@ def test_few_shot_shows_the_clips_that_were_picked(task, seen, name):
 
 def test_few_shot_hides_the_target_from_self_training(task, seen):
     task = single(task)
-    study = _Study(task, "a", "b", (METHODS["selftrain"],), 0)
-    picked = np.flatnonzero(task.is_train & (task.domain == "b"))
-    study.corrected(METHODS["selftrain"], picked)
-    [(X, columns)] = seen
+    few_shot_curve(task, methods="selftrain", counts=None, **ONCE)
+    X, columns = seen[-1]
     np.testing.assert_array_equal(X, task.X[task.is_train])
     assert set(columns["label"][columns["domain"] == "b"]) == {""}
     assert set(columns["label"][columns["domain"] == "a"]) == set(task.label_names)
@@ -63,7 +62,7 @@ def test_few_shot_hides_the_target_from_self_training(task, seen):
 
 def test_evaluate_hides_each_target_from_self_training(task, seen):
     task = single(task)
-    run_cell(task, Cell(METHODS["selftrain"], ("global",), (0, 1), 0))
+    evaluate(task, methods="selftrain")
     assert len(seen) == 2
     for (X, columns), source in zip(seen, "ab"):
         np.testing.assert_array_equal(X, task.X[task.is_train])
@@ -137,4 +136,3 @@ def test_what_changes_nothing_does_no_harm(rng, task):
                 warn_of_labels(task, [fitted, object()])
         else:
             warn_of_labels(task, [fitted])
-    assert few_shot.warn_of_labels is default.warn_of_labels

@@ -6,8 +6,7 @@ from naive_wang2023 import naive_classifier, naive_projection, naive_sample, nai
 
 from biasaudio.errors import ParameterError
 from biasaudio.transfer import Task, evaluate
-from biasaudio.transfer._spaces import KernelSpace
-from biasaudio.transfer.wang2023 import GENRES
+from biasaudio.transfer.wang2023 import GENRES, KernelSpace
 from biasaudio.transforms import KernelMap
 
 METHODS = {"k": "original", "klda": "lda", "mklda": "mlda"}

@@ -22,11 +22,11 @@ from biasaudio.datasets import PUBLISHED, ClipTable, load_irmas, load_openmic
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.results import check_folder, make_folder, write_text
 from biasaudio.store import EmbeddingStore
-from biasaudio.transfer import MODES, Task
+from biasaudio.transfer import MODES
 from biasaudio.transfer.evaluate import Plan
 from biasaudio.transfer.published import load_published_table
-from biasaudio.transfer.task import Outcome
-from biasaudio.transfer.wang2023 import Cell
+from biasaudio.transfer.task import Outcome, Piece
+from biasaudio.transfer.wang2023 import Wang2023Protocol
 from biasaudio.transforms.methods import METHODS, ORIGINAL, check_methods
 
 __all__ = ["Reproduction", "reproduce"]
@@ -110,7 +110,7 @@ def reproduce(
         Instruments; default the published ten.
     solver : {"newton", "liblinear"}
         Of the classifiers: exact, or the published one, which takes 5 to 25
-        times as long for the same, see `biasaudio.transfer.path`.
+        times as long for the same, see `biasaudio.transfer.logistic`.
     missing, unknown : {"raise", "drop"}
         What to do about clips without vectors, and vectors without clips.
     out : path-like, optional
@@ -195,7 +195,7 @@ def _run(
     """Return the rows of one embedding; what is in the journal is not worked on again."""
     data = digests(plan.task)
     keys = [
-        {"embedding": embedding, "data": data[piece.label], **_key(plan.task, piece)}
+        {"embedding": embedding, "data": data[piece.labels[0]], **_key(plan, piece)}
         for piece in plan.pieces
     ]
     found = [journal.get(key) for key in keys]
@@ -216,18 +216,18 @@ def _run(
     return [row for one in found for row in one["rows"]]
 
 
-def _key(task: Task, piece: Cell) -> dict[str, Any]:
+def _key(plan: Plan, piece: Piece) -> dict[str, Any]:
     """Return what the rows of a piece depend on, beside the data."""
     return {
         "version": [version("biasaudio"), _RESULTS],
-        "label": task.label_names[piece.label],
+        "label": plan.task.label_names[piece.labels[0]],
         "methods": [method.name if method else ORIGINAL for method in piece.methods],
         "modes": list(piece.modes),
-        "solver": piece.solver,
+        "solver": plan.protocol.solver if isinstance(plan.protocol, Wang2023Protocol) else "",
     }
 
 
-def _rows_of(run: Callable[[Cell], list[Outcome]], piece: Cell) -> list[dict[str, Any]]:
+def _rows_of(run: Callable[[Piece], list[Outcome]], piece: Piece) -> list[dict[str, Any]]:
     return [outcome.row() for outcome in run(piece)]
 
 

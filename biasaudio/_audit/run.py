@@ -19,7 +19,7 @@ from biasaudio._parallel import check_n_jobs
 from biasaudio._validation import as_list, check_choice, check_count, name_some
 from biasaudio.datasets import ClipTable, EmbeddingTable
 from biasaudio.errors import BiasAudioWarning, ParameterError
-from biasaudio.probes.scaling import has_units
+from biasaudio.probes.ridge import has_units
 from biasaudio.results import AuditResult
 from biasaudio.transfer import (
     MODES,

@@ -11,7 +11,7 @@ from biasaudio._audit.labels import classes
 from biasaudio._validation import check_groups_do_not_straddle
 from biasaudio.datasets import ClipTable
 from biasaudio.errors import DataError
-from biasaudio.probes._splits import assign_parts
+from biasaudio.probes.splits import assign_parts
 
 __all__ = ["choose_split"]
 

@@ -1,14 +1,16 @@
-"""Options, output and error handling that the commands share."""
+"""Options and output that the commands share."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from typing import Any, NoReturn, TextIO
 
@@ -27,16 +29,22 @@ __all__ = [
     "expand",
     "note",
     "note_warnings",
+    "only_embedding",
     "open_store",
+    "pairs",
     "partial_rule",
     "progress",
     "read_clips",
     "say",
+    "settings",
+    "steady_streams",
     "text_table",
     "whole_number",
 ]
 
 _SHOWN_WARNINGS = 3
+# What numpy, scikit-learn and the operating system all take as a seed or a count.
+_LARGEST = 2**32 - 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,14 +76,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole_number(at_least: int) -> Callable[[str], int]:
-    """Return what reads an option as a whole number that is large enough."""
+    """Type of an option that is a whole number, large enough."""
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"-?\d+", text) or int(text) < at_least:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not allowed; give a whole number from {at_least} upwards"
-            )
-        return int(text)
+        # Digits are counted first: Python refuses to convert thousands of them.
+        is_whole = re.fullmatch(r"-?\d+", text) is not None
+        if is_whole and len(text) <= 20 and at_least <= int(text) <= _LARGEST:
+            return int(text)
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        is_large = is_whole and text[0] != "-" and len(text.lstrip("0")) > 9
+        bounds = f"to {_LARGEST}" if is_large else "upwards"
+        raise argparse.ArgumentTypeError(
+            f"{shown!r} is not allowed; give a whole number from {at_least} {bounds}"
+        )
 
     return read
 
@@ -102,11 +115,114 @@ def add_shared_options(parser: argparse.ArgumentParser, *, again: bool = False) 
     add("--debug", False, "show the traceback of an error", action="store_true")
 
 
+def pairs(texts: Sequence[str], option: str, form: str) -> list[tuple[str, str]]:
+    """Names and values of a repeated option of the form NAME=VALUE."""
+    found = []
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise ParameterError(f"{option} {text!r} is not {form}")
+        found.append((name, value))
+    return found
+
+
+def settings(texts: Sequence[str], example: str) -> dict[str, Any]:
+    """Values of ``--set NAME=VALUE``, numbers and the like as such."""
+    found: dict[str, Any] = {}
+    for name, text in pairs(texts, "--set", f"NAME=VALUE, as in {example}"):
+        try:
+            word = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+            found[name] = json.loads(word)
+        except (ValueError, RecursionError):
+            found[name] = text
+    return found
+
+
 def command_line(args: argparse.Namespace) -> str:
-    """Return the command as it was typed."""
+    """Command as it was typed; bytes that are no text are written out."""
     import shlex
 
-    return shlex.join(["biasaudio", *args.typed])
+    return printable(shlex.join(["biasaudio", *args.typed]))
+
+
+class _Steady:
+    """A stream that takes whatever is written, also when nobody reads it any more.
+
+    A closed terminal, a full disk under a log or ``| head`` must not stop work
+    that writes elsewhere.  The first error is kept, and what follows is dropped.
+
+    Parameters
+    ----------
+    stream : TextIO or None
+        None where Python found the descriptor closed.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream
+        self.lost: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self.stream is None:
+            raise AttributeError(name)
+        return getattr(self.stream, name)
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    def write(self, text: str) -> int:
+        if self.stream is not None and self.lost is None:
+            with self._losing():
+                self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self.stream is not None and self.lost is None:
+            with self._losing():
+                self.stream.flush()
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.lost = error
+            # Python flushes at exit what is still buffered, and would fail again.
+            with suppress(OSError, ValueError, AttributeError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self.stream.fileno())  # type: ignore[union-attr]
+                os.close(null)
+
+
+@contextmanager
+def steady_streams() -> Iterator[Callable[[], str]]:
+    """Streams on which work cannot fail, inside; yields why stdout was lost, if it was."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Else the next file that is opened gets this number, and messages go into it;
+            # processes that work for this one need it as well.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    before = sys.stdout, sys.stderr
+    out = _Steady(sys.stdout)
+    sys.stdout, sys.stderr = out, _Steady(sys.stderr)
+
+    def reason() -> str:
+        # A reader that has enough, such as head, is no failure.
+        if out.lost is None or out.lost.errno == errno.EPIPE:
+            return ""
+        return f"stdout: {out.lost.strerror}"
+
+    try:
+        yield reason
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
 
 
 def note(args: argparse.Namespace, text: str) -> None:
@@ -139,7 +255,7 @@ def emit(args: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
 
 
 def _strict(value: Any) -> Any:
-    """Return the value with null for NaN, which JSON lacks, and numpy numbers as Python's."""
+    """Value with null for NaN, which JSON lacks, and numpy numbers as Python's."""
     if isinstance(value, dict):
         return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -150,7 +266,7 @@ def _strict(value: Any) -> Any:
 
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows with the same keys as a table, columns wide enough for all."""
+    """Rows with the same keys as a table, columns wide enough for all."""
     table = [
         list(map(printable, rows[0])),
         *([printable(str(v)) for v in row.values()] for row in rows),
@@ -201,7 +317,7 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
 
 
 def read_clips(args: argparse.Namespace) -> Any:
-    """Return the `ClipTable` that the options name, or None.
+    """`ClipTable` that the options name, or None.
 
     OpenMIC and IRMAS together have the published labels; one alone keeps its own.
     """
@@ -226,18 +342,18 @@ def read_clips(args: argparse.Namespace) -> Any:
 
 
 def open_store(args: argparse.Namespace) -> Any:
-    """Return the `EmbeddingStore` that the options name."""
+    """`EmbeddingStore` that the options name."""
     from biasaudio.store import EmbeddingStore
 
     return EmbeddingStore(args.store, cache=not args.no_cache)
 
 
 def clip_files(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return path, size and sha256 of the files that `read_clips` reads."""
+    """Path, size and sha256 of the files that `read_clips` reads."""
     from pathlib import Path
 
+    from biasaudio._files import fingerprint_file
     from biasaudio.datasets import irmas, openmic
-    from biasaudio.store.schema import fingerprint_file
 
     paths = [Path(args.clips)] if args.clips else []
     if args.irmas:
@@ -250,13 +366,29 @@ def clip_files(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [fingerprint_file(path) for path in paths if path.is_file()]
 
 
+def only_embedding(args: argparse.Namespace, store: str) -> str:
+    """Name of the embedding that is asked for, or of the only one there is."""
+    from biasaudio.store import EmbeddingStore
+
+    if args.embedding:
+        return str(args.embedding)
+    opened = EmbeddingStore(store)
+    held = [opened.embeddings(name) for name in args.datasets or opened.datasets()]
+    there = [name for name in held[0] if all(name in other for other in held)]
+    if len(there) != 1:
+        raise ParameterError(
+            f"--embedding is needed: the datasets share {', '.join(there) or 'none'}"
+        )
+    return there[0]
+
+
 def partial_rule(args: argparse.Namespace) -> str:
-    """Return what to do about clips that do not match: "drop" or "raise"."""
+    """What to do about clips that do not match: "drop" or "raise"."""
     return "drop" if args.allow_partial else "raise"
 
 
 def expand(names: Sequence[str] | None) -> list[str] | None:
-    """Return the names, with None for ``all``."""
+    """Names, with None for ``all``."""
     return None if names is None or list(names) == ["all"] else list(names)
 
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         default=88,
         metavar="N",
-        help="songs a dataset (default 88)",
+        help="songs per dataset (default 88)",
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from biasaudio.cli._common import emit, note
+from biasaudio.cli._common import emit, note, pairs, settings
 from biasaudio.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
@@ -72,8 +72,6 @@ class _ListModels(argparse.Action):
 
 def run(args: argparse.Namespace) -> int:
     """Embed the files, and say what became of them."""
-    from biasaudio.cli._fitting import pairs, settings
-    from biasaudio.cli._unfinished import unfinished
     from biasaudio.datasets.audio import find_audio
     from biasaudio.embed.extraction import extract
     from biasaudio.embed.models import load_model
@@ -85,17 +83,16 @@ def run(args: argparse.Namespace) -> int:
     if files.unlisted:
         n = len(files.unlisted)
         note(args, f"{n} audio file{'s' * (n != 1)} in {args.audio} belong to no clip: left out")
-    with unfinished(args):
-        result = extract(
-            files,
-            model,
-            args.out,
-            embedding=args.embedding,
-            max_seconds=args.max_seconds,
-            overwrite=args.overwrite,
-            n_jobs=args.n_jobs,
-            progress=not args.quiet,
-        )
+    result = extract(
+        files,
+        model,
+        args.out,
+        embedding=args.embedding,
+        max_seconds=args.max_seconds,
+        overwrite=args.overwrite,
+        n_jobs=args.n_jobs,
+        progress=not args.quiet,
+    )
     failed = result.failed.to_dict("records")
     document = {
         "store": str(result.path),
@@ -116,13 +113,11 @@ def run(args: argparse.Namespace) -> int:
 def _check_resume(args: argparse.Namespace, embedding: str) -> None:
     if not args.resume:
         return
-    from biasaudio.cli._unfinished import read_unfinished
-    from biasaudio.store import EmbeddingStore
-    from biasaudio.store.staging import staging_folder
+    from biasaudio.store import EmbeddingStore, exists, waiting
 
-    folder = Path(args.out)
-    # It may have been killed before its first commit.
-    if read_unfinished(folder) or staging_folder(folder, embedding).is_dir():
+    # It may have been killed before its first commit, when there is just an empty list of parts.
+    has_begun = Path(args.out).is_dir() and any(Path(args.out).glob("parts.txt"))
+    if embedding in waiting(args.out) or (has_begun and not exists(args.out)):
         return
     store = EmbeddingStore(args.out)
     held = sorted({name for dataset in store.datasets() for name in store.embeddings(dataset)})

@@ -11,6 +11,7 @@ from biasaudio.cli._common import (
     add_store_options,
     emit,
     note,
+    only_embedding,
     open_store,
     partial_rule,
     read_clips,
@@ -61,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
     from biasaudio._audit.usable import usable_methods
     from biasaudio._validation import check_choice
     from biasaudio.errors import ParameterError
-    from biasaudio.probes.identity import KINDS
+    from biasaudio.probes.domain import KINDS
 
     check_choice(args.kind, "kind", KINDS)
     methods = _methods(args)
     if args.fail_above is not None and not 0 <= args.fail_above <= 1:
         raise ParameterError(f"--fail-above={args.fail_above} is not a ROC-AUC; give 0 to 1")
-    name = _embedding(args)
+    name = only_embedding(args, args.store)
     rule = partial_rule(args)
     table = load_tables(
         open_store(args),
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _methods(args: argparse.Namespace) -> Sequence[Any]:
-    """Return the correction that is asked for, or none."""
+    """Correction that is asked for, or none."""
     from biasaudio.errors import ParameterError
     from biasaudio.transforms.methods import check_methods
 
@@ -118,25 +119,8 @@ def _methods(args: argparse.Namespace) -> Sequence[Any]:
     return methods
 
 
-def _embedding(args: argparse.Namespace) -> str:
-    """Return the embedding that is asked for, or the only one there is."""
-    from biasaudio.errors import ParameterError
-    from biasaudio.store import EmbeddingStore
-
-    if args.embedding:
-        return str(args.embedding)
-    store = EmbeddingStore(args.store)
-    held = [store.embeddings(name) for name in args.datasets or store.datasets()]
-    there = [name for name in held[0] if all(name in other for other in held)]
-    if len(there) != 1:
-        raise ParameterError(
-            f"--embedding is needed: the datasets share {', '.join(there) or 'none'}"
-        )
-    return there[0]
-
-
 def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[Any]) -> Any:
-    """Return the `ProbeResult` for the clips that can be told apart, as an audit has it."""
+    """`ProbeResult` of the clips that can be told apart, as an audit has it."""
     from biasaudio._audit.usable import fit_columns
     from biasaudio._parallel import run_all
     from biasaudio.probes import probe_domain, probe_genre
@@ -163,7 +147,7 @@ def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[An
 
 
 def _rows(args: argparse.Namespace, prepared: Any) -> Any:
-    """Return the clips to probe, and say what is left out, or why there are none."""
+    """Clips to probe, with a note on what is left out, or why there are none."""
     import numpy as np
 
     from biasaudio._audit.measure import FEWEST_GENRE_GROUPS, known_genres
@@ -192,7 +176,7 @@ def _rows(args: argparse.Namespace, prepared: Any) -> Any:
 
 
 def _strata(args: argparse.Namespace, values: Any, classes: Any) -> Any:
-    """Return the classes for equal mix; None where it is not wanted, or cannot be had."""
+    """Classes for equal mix; None where it is not wanted, or cannot be had."""
     from biasaudio._validation import name_some
     from biasaudio.errors import DataError
 

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", metavar="DIR", help="with embeddings.h5, openmic-2018/ and irmas/"
     )
-    parser.add_argument("--embeddings", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--embedding", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     rule = "drop" if args.allow_partial else "raise"
     study = biasaudio.reproduce(
         args.folder,
-        embeddings=args.embeddings,
+        embeddings=args.embedding,
         methods=None if args.methods == ["all"] else args.methods,
         modes=args.modes,
         labels=args.labels,
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _differences(tables: dict[str, Any]) -> list[str]:
-    """Return in words how far the means are from the published ones, and what may differ."""
+    """Distance of the means from the published ones in words, and what may differ."""
     import pandas as pd
 
     parts = [part.assign(mode=mode) for mode, part in tables.items()]
@@ -100,7 +100,7 @@ def _differences(tables: dict[str, Any]) -> list[str]:
 
 
 def _lines(table: Any) -> list[str]:
-    """Return the table as text: a row a method, a column a pair of datasets."""
+    """Table as text: one row per method, one column per pair of datasets."""
     import pandas as pd
 
     frame = pd.DataFrame(table)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from biasaudio.cli._common import Parser, add_shared_options, emit, note, progress, text_table
-from biasaudio.errors import DataError, ParameterError
+from biasaudio.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
 
 _STORE = "an .h5 file, or a folder of them"
+# Faults that are shown at the terminal; --json has all.
+_SHOWN_FAULTS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,28 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exporting.add_argument("store", metavar="STORE", help=_STORE)
     exporting.add_argument("out", metavar="OUT", help="the .h5 file to be written")
     exporting.add_argument("--datasets", nargs="+", metavar="NAME", help="default: all")
-    exporting.add_argument("--embeddings", nargs="+", metavar="NAME", help="default: all")
-    exporting.add_argument("--overwrite", action="store_true", help="replace the file")
-    resuming = actions.add_parser("resume", help="name an extraction that was interrupted")
-    resuming.add_argument("store", metavar="STORE", help="a folder")
-    resuming.add_argument(
-        "--yes", action="store_true", help="run it: only for a store that is your own"
+    exporting.add_argument(
+        "--embedding", dest="embeddings", nargs="+", metavar="NAME", help="default: all"
     )
+    exporting.add_argument("--overwrite", action="store_true", help="replace the file")
     clearing = actions.add_parser("clear-cache", help="remove pooled vectors kept beside it")
     clearing.add_argument("store", metavar="STORE", help=_STORE)
-    for action in (listing, importing, verifying, compacting, exporting, resuming, clearing):
+    for action in (listing, importing, verifying, compacting, exporting, clearing):
         add_shared_options(action, again=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the action."""
-    from biasaudio.cli._unfinished import resume
-    from biasaudio.cli._verifying import verify
-
     others = {
         "clear-cache": _clear_cache,
-        "verify": verify,
-        "resume": resume,
+        "verify": _verify,
         "compact": _compact,
         "export": _export,
     }
@@ -92,18 +88,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compact(args: argparse.Namespace) -> int:
-    from biasaudio.store.merge import compact_store
+    from biasaudio.store import merge
 
     rows = [row for row in _rows(args.store) if row["files"] > 1]
     if args.embedding is not None:
         rows = [row for row in rows if row["embedding"] == args.embedding]
     with _merging(args, rows) as advance:
-        written = compact_store(args.store, embedding=args.embedding, advance=advance)
+        written = merge(args.store, embedding=args.embedding, advance=advance)
     return _list_written(args, written)
 
 
 def _export(args: argparse.Namespace) -> int:
-    from biasaudio.store.merge import export_store
+    from biasaudio.store import export
 
     options = {"datasets": args.datasets, "embeddings": args.embeddings}
     rows = [
@@ -113,9 +109,7 @@ def _export(args: argparse.Namespace) -> int:
         and row["embedding"] in (args.embeddings or [row["embedding"]])
     ]
     with _merging(args, rows) as advance:
-        out = export_store(
-            args.store, args.out, **options, overwrite=args.overwrite, advance=advance
-        )
+        out = export(args.store, args.out, **options, overwrite=args.overwrite, advance=advance)
     return _list_written(args, [out])
 
 
@@ -149,8 +143,7 @@ def _clear_cache(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from biasaudio._validation import name_some
-    from biasaudio.store import import_file
+    from biasaudio.store import import_files
 
     columns = {}
     for pair in args.column:
@@ -158,48 +151,111 @@ def _import(args: argparse.Namespace) -> None:
         if not (name and found and column):
             raise ParameterError(f"--column {pair!r} is not NAME=COLUMN, as in group=song_id")
         columns[name] = column
-    for i, file in enumerate(args.files):
-        try:
-            import_file(
-                args.store,
-                file,
-                dataset=args.dataset,
-                embedding=args.embedding,
-                overwrite=args.overwrite,
-                columns=columns or None,
-            )
-        except (DataError, ParameterError) as error:
-            where = "" if file in str(error) else f"{file}: "
-            before = f" ({name_some(args.files[:i])} went into the store before)" if i else ""
-            raise type(error)(f"{where}{error}{before}") from error
+    import_files(
+        args.store,
+        args.files,
+        dataset=args.dataset,
+        embedding=args.embedding,
+        overwrite=args.overwrite,
+        columns=columns or None,
+    )
 
 
 def _rows(path: str) -> list[dict[str, Any]]:
-    from biasaudio.store.clips import stored_clips
-    from biasaudio.store.frames import open_frames
-    from biasaudio.store.index import Index, read_steadily
+    from biasaudio.store import contents
 
-    def read(index: Index) -> list[dict[str, Any]]:
-        clips = {name: stored_clips(index, name) for name in {dataset for dataset, _ in index}}
-        rows = []
-        for (dataset, embedding), files in index.items():
-            shapes = []
-            # Hundreds of files are not to be open at once.
-            for file in files:
-                with open_frames(file, dataset, embedding) as frames:
-                    shapes.append(frames.shape)
-            known = clips[dataset]
-            rows.append(
-                {
-                    "dataset": dataset,
-                    "embedding": embedding,
-                    "frames": sum(n for n, _ in shapes),
-                    "dims": shapes[0][1],
-                    "clips": "" if known is None else len(known),
-                    "labels": "" if known is None else len(known.label_names),
-                    "files": len(files),
-                }
-            )
-        return rows
+    return contents(path)
 
-    return read_steadily(Path(path), read)
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """Check each byte, repair if that is asked for, and return the exit code."""
+    from biasaudio import store
+
+    path, n_bytes = Path(args.store), 0
+    for file in path.iterdir() if path.is_dir() else [path]:
+        # What others merge meanwhile is not there any more.
+        with suppress(OSError):
+            n_bytes += file.stat().st_size if file.suffix in store.SUFFIXES else 0
+    total = 2 * n_bytes if args.repair else n_bytes
+    with progress(args, "checking", "B", total) as advance:
+        if args.repair:
+            repair = store.repair(args.store, advance=advance)
+            check, after = repair.before, repair.after
+        else:
+            repair, check = None, store.verify(args.store, advance=advance)
+            after = check
+    lines = _fault_lines(check)
+    if repair is not None:
+        lines += _repair_lines(repair)
+    elif check.faults:
+        name = shlex.quote(args.store)
+        lines.append(f"take them out with: biasaudio store verify {name} --repair")
+    rows = [_fault_row(fault) for fault in check.faults]
+    document = {
+        "store": args.store,
+        "files": check.n_files,
+        "clips": check.n_clips,
+        "faults": rows,
+        "leftovers": [{"path": str(one.path), "what": one.what} for one in check.leftovers],
+    }
+    if repair is not None:
+        document["repair"] = {
+            "quarantine": None if repair.quarantine is None else str(repair.quarantine),
+            "rewritten": [str(file) for file in repair.rewritten],
+            "removed": [str(file) for file in repair.removed],
+            "clips": 0 if after is None else after.n_clips,
+            "faults": [] if after is None else [_fault_row(fault) for fault in after.faults],
+        }
+    emit(args, "\n".join(lines), document)
+    return int(after is None or bool(after.faults))
+
+
+def _fault_row(fault: Any) -> dict[str, str]:
+    return {
+        "file": str(fault.file),
+        "dataset": fault.dataset,
+        "embedding": fault.embedding,
+        "clip": fault.clip,
+        "what": fault.what,
+    }
+
+
+def _fault_lines(check: Any) -> list[str]:
+    lines = []
+    if check.faults:
+        shown = [_fault_row(fault) for fault in check.faults[:_SHOWN_FAULTS]]
+        # All files of a store are in one folder, which would fill the lines.
+        rows = [row | {"file": Path(row["file"]).name} for row in shown]
+        is_one = check.n_files == 1
+        rows = [{k: v or "-" for k, v in row.items() if k != "file" or not is_one} for row in rows]
+        lines.append(text_table(rows))
+        more = len(check.faults) - len(shown)
+        lines += [f"and {more:,} more; --json has all"] * (more > 0)
+        lines.append("")
+    for left in check.leftovers:
+        lines.append(f"{left.path.name}: {left.what}")
+    held = f"{_count(check.n_files, 'file')}, {_count(check.n_clips, 'clip')}"
+    if not check.faults:
+        return [*lines, f"{check.path}: {held}, no faults"]
+    files = len({fault.file for fault in check.faults})
+    found = f"{_count(len(check.faults), 'fault')} in {_count(files, 'file')}"
+    return [*lines, f"{check.path}: {held}, {found}"]
+
+
+def _repair_lines(repair: Any) -> list[str]:
+    lines = [f"rewritten: {file.name}, with the clips that are right" for file in repair.rewritten]
+    lines += [f"removed: {file.name}" for file in repair.removed]
+    if repair.quarantine is not None:
+        lines.append(f"the files as they were, and taken_out.csv: {repair.quarantine}")
+    if repair.after is None:
+        lines.append("nothing is left of the store")
+    elif repair.after.faults:
+        lines += ["still wrong:", *_fault_lines(repair.after)]
+    elif repair.quarantine is not None:
+        kept = f"{_count(repair.after.n_files, 'file')}, {_count(repair.after.n_clips, 'clip')}"
+        lines.append(f"now: {kept}, no faults")
+    return lines

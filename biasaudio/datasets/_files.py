@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biasaudio._npz import Npz, open_npz
-from biasaudio._sheets import check_csv
+from biasaudio._files import Npz, open_npz, read_csv_header
 from biasaudio._validation import name_some
 from biasaudio.datasets._limits import read_text
 from biasaudio.errors import DataError
@@ -57,7 +56,7 @@ def one_line(error: BaseException) -> str:
 def read_csv(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a csv file as text columns, blanks as ``""``; or some columns."""
     try:
-        header = check_csv(path)
+        header = read_csv_header(path)
         absent = [name for name in columns or () if name not in header]
         if absent:
             raise DataError(
@@ -129,12 +128,12 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _array(archive: Npz, name: str) -> NDArray[Any]:
-    header = archive.header(name)
-    if not header.dtype.hasobject:
+    shape, dtype = archive.header(name)
+    if not dtype.hasobject:
         return archive.read(name)
-    if len(header.shape) != 1:
-        raise DataError(f"array {name!r} has shape {header.shape}; a 1-d array of text is allowed")
-    return object_text(archive.read_objects(name), name, header.shape[0])
+    if len(shape) != 1:
+        raise DataError(f"array {name!r} has shape {shape}; a 1-d array of text is allowed")
+    return object_text(archive.read_objects(name), name, shape[0])
 
 
 def object_text(stream: bytes, name: str, n: int) -> NDArray[np.object_]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biasaudio._sheets import read_parquet
+from biasaudio._files import read_parquet
 from biasaudio._validation import did_you_mean, name_some
 from biasaudio.datasets._clips import COLUMNS, ClipTable
 from biasaudio.datasets._files import one_line, read_csv

@@ -18,9 +18,7 @@ from biasaudio._text import printable
 from biasaudio.datasets.audio import AudioFiles
 from biasaudio.embed._work import Job, Outcome
 from biasaudio.errors import StoreError
-from biasaudio.store.clips import encode
-from biasaudio.store.content import Content, Origin
-from biasaudio.store.parts import PartWriter
+from biasaudio.store import Appender
 
 __all__ = ["FAILED", "Gathering"]
 
@@ -67,11 +65,13 @@ class Gathering:
         commit_seconds: float,
         progress: bool,
         known: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        staged: bool = False,
     ) -> None:
         self.known = known or {}
         self.clips, self.paths = files.clips, files.paths
         self.embedding, self.identity = embedding, identity
-        self.writer = PartWriter(folder, embedding, identity, files.clips.datasets)
+        self.writer = Appender(folder, embedding, identity, staged=staged)
         self.commit_seconds = commit_seconds
         self.n_embedded = self.n_present = 0
         self.seconds = 0.0
@@ -136,7 +136,7 @@ class Gathering:
         """Write what is waiting; when this returns it is on disk."""
         waiting = self._waiting
         if waiting:
-            present = set(self.writer.add(self._content(waiting)))
+            present = set(self._add(waiting))
             ids = self.clips.clip_id
             added = [each for each in waiting if ids[each.row] not in present]
             self.n_present += len(present)
@@ -146,25 +146,21 @@ class Gathering:
             self._waiting = []
         self._last = time.monotonic()
 
-    def _content(self, outcomes: Sequence[Outcome]) -> Content:
+    def _add(self, outcomes: Sequence[Outcome]) -> list[str]:
         rows = [each.row for each in outcomes]
         clips = self.clips.select(rows)
-        vectors = [each.vectors for each in outcomes if each.vectors is not None]
-        owner = np.repeat(np.arange(len(vectors)), [len(each) for each in vectors])
+        ids = clips.clip_id
         sources = pd.DataFrame(
             {
-                "clip_id": clips.clip_id,
+                "clip_id": ids,
                 "path": [Path(relpath(self.paths[row], self._root)).as_posix() for row in rows],
                 "sha256": [each.sha256 for each in outcomes],
             },
             dtype=object,
         )
-        return Content(
-            clips.datasets[0],
-            self.embedding,
-            np.concatenate(vectors),
-            np.arange(len(owner)),
-            encode(clips.clip_id)[owner],
-            clips,
-            Origin(self.identity, sources),
-        )
+        vectors = {
+            name: each.vectors
+            for name, each in zip(ids, outcomes, strict=True)
+            if each.vectors is not None
+        }
+        return self.writer.add(clips.datasets[0], vectors, sources, clips)

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from biasaudio._validation import check_count, did_you_mean, name_some
+from biasaudio._files import fingerprint_file
+from biasaudio._validation import check_count, check_name, did_you_mean, name_some
 from biasaudio.embed.base import Frames
 from biasaudio.errors import DataError, ParameterError, StoreError
-from biasaudio.store.schema import check_name, fingerprint_file
 
 __all__ = [
     "MIN_RATE",

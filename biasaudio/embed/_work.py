@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from biasaudio._files import fingerprint_file
 from biasaudio.embed.audio import read_audio
 from biasaudio.embed.base import FOREIGN_ERRORS, AudioModel
 from biasaudio.errors import BiasAudioError, DataError, StoreError
-from biasaudio.store.schema import fingerprint_file
 
 __all__ = ["Job", "Outcome", "embed_batch", "hash_file"]
 

@@ -6,7 +6,6 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,27 +15,19 @@ import pandas as pd
 
 from biasaudio._parallel import check_n_jobs, run_all
 from biasaudio._text import printable
-from biasaudio._validation import check_number, name_some
+from biasaudio._validation import check_name, check_number, name_some
 from biasaudio.datasets.audio import AudioFiles, find_audio
 from biasaudio.embed._gathering import FAILED, Gathering
 from biasaudio.embed._work import embed_batch
 from biasaudio.embed.audio import MAX_SECONDS
 from biasaudio.embed.base import AudioModel
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError, StoreError
-from biasaudio.store.clips import merge_clips
-from biasaudio.store.index import Index, read_steadily
-from biasaudio.store.merge import compact_store
-from biasaudio.store.parts import PATIENCE, made_otherwise, read_sources
-from biasaudio.store.reader import EmbeddingStore
-from biasaudio.store.relabel import relabel
-from biasaudio.store.schema import PARTIAL, check_name, is_file_path, part_file, store_files
-from biasaudio.store.staging import discard_done, discard_useless, put_in_place, staging_folder
-from biasaudio.store.stream import open_parts
+from biasaudio.store import EmbeddingStore, exists, is_file_path, merge, merge_clips, relabel
 
 __all__ = ["ExtractResult", "extract"]
 
-# Bytes in the name of a file, where nearly all file systems end.
-LONGEST_NAME = 255
+# Another writer may merge or import for minutes.
+PATIENCE = 600.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,24 +138,20 @@ def extract(
     if not overwrite:
         _check_clips(files, folder)
     known = {}
-    if overwrite and store_files(folder):
-        known = read_steadily(folder, partial(_replaceable, files, embedding, identity))
-    target = staging_folder(folder, embedding) if known else folder
-    if known:
-        discard_useless(folder, embedding, identity)
-    gathered = Gathering(files, target, embedding, identity, commit_seconds, progress, known)
-    for place in dict.fromkeys([folder, target]):
-        if store_files(place):
-            relabel(place, files.clips, replace=overwrite, wait=PATIENCE)
+    if overwrite and exists(folder):
+        known = _replaceable(files, embedding, identity, EmbeddingStore(folder))
+    is_staged = bool(known)
+    pace = (commit_seconds, progress)
+    gathered = Gathering(files, folder, embedding, identity, *pace, known, staged=is_staged)
+    if exists(folder):
+        relabel(folder, files.clips, overwrite=overwrite, wait=PATIENCE)
     with gathered.committing():
         run = uuid.uuid4().hex if n_jobs > 1 else ""
         work = partial(embed_batch, model=model, max_seconds=max_seconds, run=run)
         run_all(work, gathered.batches(), n_jobs=n_jobs, on_result=gathered.take)
-    if known:
-        put_in_place(folder, embedding, identity)
-    else:
-        discard_done(folder, embedding, identity)
-    if store_files(folder):
+    if is_staged:
+        gathered.writer.publish()
+    if exists(folder):
         _merge(folder, embedding)
     refused = [("", "", printable(str(file)), reason) for file, reason in files.refused]
     failed = pd.DataFrame([*refused, *gathered.failed], columns=list(FAILED), dtype=object)
@@ -196,18 +183,11 @@ def _check_names(files: AudioFiles, folder: Path, embedding: str) -> None:
         )
     for dataset in files.clips.datasets:
         check_name(dataset, "dataset")
-        name = part_file(folder, dataset, embedding).name + PARTIAL
-        over = len(os.fsencode(name)) - LONGEST_NAME
-        if over > 0:
-            raise ParameterError(
-                f"dataset {dataset[:50]!r}... and embedding {embedding[:50]!r}... are {over} bytes "
-                "too long together for the name of a file; shorten one of them"
-            )
 
 
 def _check_clips(files: AudioFiles, folder: Path) -> None:
     """Refuse clips that the store knows otherwise, before anything is computed."""
-    if not store_files(folder):
+    if not exists(folder):
         return
     store = EmbeddingStore(folder)
     for dataset in set(store.datasets()) & set(files.clips.datasets):
@@ -222,38 +202,44 @@ def _check_clips(files: AudioFiles, folder: Path) -> None:
 
 
 def _replaceable(
-    files: AudioFiles, embedding: str, identity: dict[str, Any], index: Index
+    files: AudioFiles, embedding: str, identity: dict[str, Any], store: EmbeddingStore
 ) -> dict[str, dict[str, str]]:
     """Return the clips of each dataset that has the embedding, with the sha256 of their audio.
 
     What another model made is replaced as a whole, so that none is known of it.
     """
     known: dict[str, dict[str, str]] = {}
-    for pair, held in index.items():
-        dataset = pair[0]
-        if pair[1] != embedding:
+    for dataset in store.datasets():
+        if embedding not in store.embeddings(dataset):
             continue
-        is_given = dataset in files.clips.datasets
-        found = [read_sources(file, pair, identity) for file in held]
-        other = [file for file, each in zip(held, found) if each is None]
-        if other and not is_given:
-            raise made_otherwise(other[0], pair, identity, is_given=False)
-        if other:
-            _check_all_given(files, held, pair)
-        if is_given:
-            same = [each for each in found if each is not None and not other]
-            known[dataset] = {clip: sha256 for each in same for clip, sha256 in each.items()}
+        origin = store.origin(dataset, embedding)
+        is_same = origin is not None and origin.model == identity
+        if dataset not in files.clips.datasets:
+            if not is_same:
+                raise ParameterError(
+                    f"embedding {embedding!r} of dataset {dataset!r} is in {store.path} already, "
+                    "and another model made it; choose another name with embedding=..., or remove "
+                    "that dataset from the store, as one embedding is of one model"
+                )
+            continue
+        if not is_same:
+            _check_all_given(files, store, dataset, embedding)
+            known[dataset] = {}
+        elif origin is not None:
+            sources = origin.sources
+            known[dataset] = dict(zip(sources["clip_id"], sources["sha256"], strict=True))
     return known
 
 
-def _check_all_given(files: AudioFiles, held: Sequence[Path], pair: tuple[str, str]) -> None:
+def _check_all_given(
+    files: AudioFiles, store: EmbeddingStore, dataset: str, embedding: str
+) -> None:
     """Refuse to lose clips that another model embedded and that are not given now."""
-    with open_parts(held, *pair) as parts:
-        there = {name for frames in parts for name in frames.read_keys().names}
-    lost = sorted(there - set(files.clips.clip_id[files.clips.dataset == pair[0]]))
+    there = {name for keys, _ in store.blocks(dataset, embedding) for name in set(keys)}
+    lost = sorted(there - set(files.clips.clip_id[files.clips.dataset == dataset]))
     if lost:
         raise ParameterError(
-            f"{len(lost)} clip(s) of dataset {pair[0]!r} in {held[0].parent} are not among the "
+            f"{len(lost)} clip(s) of dataset {dataset!r} in {store.path} are not among the "
             f"audio, such as {name_some(lost)}, and their vectors by another model would be lost; "
             "choose another name with embedding=..., or give the audio of all clips"
         )
@@ -262,7 +248,7 @@ def _check_all_given(files: AudioFiles, held: Sequence[Path], pair: tuple[str, s
 def _merge(folder: Path, embedding: str) -> None:
     """Merge the parts; what is not merged is as good, only in more files."""
     try:
-        compact_store(folder, embedding=embedding)
+        merge(folder, embedding=embedding)
     except StoreError as error:
         warnings.warn(
             f"the clips are in the store, but its parts were not merged ({error}); run "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biasaudio._validation import check_name
 from biasaudio.embed._hear_api import (
     as_array,
     call_function,
@@ -21,7 +22,6 @@ from biasaudio.embed._hear_api import (
 from biasaudio.embed._windows import one_line, sha256_of
 from biasaudio.embed.base import FOREIGN_ERRORS, Frames, Identity, check_waveform
 from biasaudio.errors import DataError
-from biasaudio.store.schema import check_name
 
 __all__ = ["HearModel"]
 

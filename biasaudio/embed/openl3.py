@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from biasaudio._validation import check_choice, check_number
+from biasaudio._validation import check_choice, check_name, check_number
 from biasaudio.embed._openl3_graph import RATE, OpenL3Graph
 from biasaudio.embed._windows import cut_windows, join_frames, run_windows
 from biasaudio.embed.base import Frames, Identity, check_waveform
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.store.schema import check_name
 
 __all__ = ["OpenL3"]
 

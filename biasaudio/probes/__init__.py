@@ -3,8 +3,8 @@
 Held-out clips only, split by group, with interval, permutation null and n.
 """
 
+from biasaudio.probes.domain import probe_domain
 from biasaudio.probes.genre import probe_genre
-from biasaudio.probes.identity import probe_domain
 from biasaudio.probes.result import ProbeResult, ValueScore
 
 __all__ = ["ProbeResult", "ValueScore", "probe_domain", "probe_genre"]

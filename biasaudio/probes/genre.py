@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from biasaudio._validation import check_categories, check_features
+from biasaudio._parallel import one_blas_thread
+from biasaudio._validation import check_features
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.probes.identity import _as_clips, run_probe
+from biasaudio.probes.domain import as_clips, check_columns, run_probe
 from biasaudio.probes.result import ProbeResult
-from biasaudio.probes.scaling import common_units
+from biasaudio.probes.ridge import common_units
 
 __all__ = ["probe_genre"]
 
 
+@one_blas_thread()
 def probe_genre(
     X: ArrayLike,
     genre: ArrayLike,
@@ -32,14 +34,14 @@ def probe_genre(
     n_repeats: int | None = None,
     n_permutations: int = 200,
     n_resamples: int = 1000,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
 ) -> ProbeResult:
     """Measure how well a linear probe names the genre of held-out clips.
 
     Parameters
     ----------
     X : array_like [shape=(n, d)]
-        One vector a clip.
+        One vector per clip.
     genre : array_like of str or int [shape=(n,)]
         The genre of each clip.
     domain : array_like of str or int [shape=(n,)], optional
@@ -78,17 +80,13 @@ def probe_genre(
         raise DataError(
             f"genre is not known ('') for {unknown.sum()} of {len(X)} clips; leave these clips out"
         )
-    clips = _as_clips(X, genre, "genre", groups, strata)
-    columns = {k: np.asarray(v) for k, v in (fit_params or {}).items()}
-    if domain is not None:
-        columns["domain"] = np.asarray(domain)
-    elif correction is not None:
+    clips = as_clips(X, genre, "genre", groups, strata)
+    if domain is None and correction is not None:
         raise ParameterError(
             "probe_genre got a correction without domain; call "
             "probe_genre(X, genre, domain=domain, correction=...)"
         )
-    for name, column in columns.items():
-        check_categories(column, name, len(X))
+    columns = check_columns(fit_params, domain, len(X))
     return run_probe(
         clips,
         correction=correction,

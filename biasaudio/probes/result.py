@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ProbeResult", "ValueScore"]
 
@@ -30,7 +34,7 @@ class ValueScore:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Hold how well a probe reads a category off the vectors.
+    """How well a probe reads a category off the vectors.
 
     Attributes
     ----------
@@ -40,8 +44,8 @@ class ProbeResult:
     low, high : float
         95 % bootstrap interval over groups.
     p_value : float
-        Share of permutations with an AUC at least as high, itself counted in;
-        averaged over redrawn splits, which errs on the careful side.
+        Share of permutations with an AUC at least as high, itself counted in,
+        on the first of the redrawn splits; NaN without permutations.
     balanced_accuracy : float
         Mean recall of the values.
     chance_accuracy : float
@@ -73,8 +77,34 @@ class ProbeResult:
         """Number of values."""
         return len(self.by_value)
 
+    def row(self) -> dict[str, Any]:
+        """Numbers of the probe, the single values left out."""
+        found = asdict(self) | {"n_classes": self.n_classes}
+        del found["by_value"]
+        return found
+
+    def to_frame(self, *, by_value: bool = False) -> pd.DataFrame:
+        """Table of the result: one row, or one row per value.
+
+        Parameters
+        ----------
+        by_value : bool
+            Whether the rows are the values: ``value``, ``n``, ``auc`` and
+            ``recall``, with the design of the probe.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        import pandas as pd
+
+        if not by_value:
+            return pd.DataFrame([self.row()])
+        how = {"design": self.design, "mix": self.mix, "kind": self.kind}
+        return pd.DataFrame([asdict(value) | how for value in self.by_value])
+
     def __str__(self) -> str:
-        """Return the finding in one line."""
+        """One line with the finding."""
         return (
             f"ROC-AUC {self.auc:.3f} [{self.low:.3f}, {self.high:.3f}] (chance .500), "
             f"p = {self.p_value:.3g}, n = {self.n} clips in {self.n_groups} groups, "

@@ -1,4 +1,4 @@
-"""The clip table that a store may carry for each of its datasets."""
+"""The clip table that a store may carry for each of its datasets, and how two become one."""
 
 from __future__ import annotations
 
@@ -11,74 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biasaudio._text import printable
 from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import DataError, StoreError
-from biasaudio.store.guard import MAX_NAME_BYTES, decode_texts, read_array
-from biasaudio.store.index import Index
-from biasaudio.store.opening import child, guard_read, open_store_file
-from biasaudio.store.schema import CLIPS
+from biasaudio.store.file import CLIPS, member, need_array, open_file, read_texts, reading
 
-__all__ = ["clips_from", "encode", "merge_clips", "read_clips", "stored_clips", "write_clips"]
+__all__ = ["combine", "known_clips", "merge_clips", "read_clips", "stored_clips"]
 
 TEXTS = ("clip_id", "split", "genre", "group")
 LABELS = ("label_names", "labels", "mask")
 
 
-def encode(texts: NDArray[Any]) -> NDArray[np.bytes_]:
-    """Return strings as fixed-length UTF-8 bytes.
-
-    Parameters
-    ----------
-    texts : np.ndarray of str [shape=(n,)]
-
-    Returns
-    -------
-    np.ndarray [shape=(n,), dtype=S]
-
-    Raises
-    ------
-    DataError
-        If a string is longer than 4,096 bytes, or holds control characters.
-    """
-    for text in texts:
-        if printable(text) != text or len(text.encode()) > MAX_NAME_BYTES:
-            raise DataError(
-                f"the name {text[:200]!r} has {len(text):,} characters; at most "
-                f"{MAX_NAME_BYTES:,} bytes are kept, without NUL and other control characters, so "
-                "shorten it or remove these"
-            )
-    return np.char.encode(texts.astype(str), "utf-8")
-
-
-def write_clips(handle: h5py.File, dataset: str, clips: ClipTable) -> None:
-    """Write the clip table of one dataset in place of the one that is there.
-
-    Parameters
-    ----------
-    handle : h5py.File
-        Open for writing.
-    dataset : str
-    clips : ClipTable
-        Clips of this dataset only.
-    """
-    group = handle.require_group(dataset)
-    # Not "in", which would follow a link that a stranger has put there.
-    if group.get(CLIPS, getlink=True) is not None:
-        del group[CLIPS]
-    group = group.create_group(CLIPS)
-    for name in TEXTS:
-        group.create_dataset(name, data=encode(getattr(clips, name)), chunks=True, fletcher32=True)
-    if clips.label_names:
-        names = np.array(clips.label_names, dtype=object)
-        group.create_dataset("label_names", data=encode(names), chunks=True, fletcher32=True)
-        for name in ("labels", "mask"):
-            table = getattr(clips, name).to_numpy(dtype=np.uint8)
-            group.create_dataset(name, data=table, chunks=True, fletcher32=True)
-
-
 def read_clips(handle: h5py.File, path: Path, dataset: str) -> ClipTable | None:
-    """Read the clip table of one dataset.
+    """Clip table of one dataset of a file.
 
     Parameters
     ----------
@@ -98,59 +42,33 @@ def read_clips(handle: h5py.File, path: Path, dataset: str) -> ClipTable | None:
         If the table is incomplete, or its columns do not fit each other.
     """
     where = f"the clip table of dataset {dataset!r}"
-    with guard_read(path, where):
-        above = child(handle, dataset, path)
-        group = None if above is None else child(above, CLIPS, path)
+    with reading(path, where):
+        above = member(handle, dataset, path)
+        group = member(above, CLIPS, path) if isinstance(above, h5py.Group) else None
         if group is None:
             return None
-        parts = {
-            name: read_array(array, path)
-            for name in (*TEXTS, *LABELS)
-            if (array := child(group, name, path)) is not None
-        }
-    return clips_from(parts, path, dataset)
-
-
-def clips_from(parts: Mapping[str, NDArray[Any]], path: Path, dataset: str) -> ClipTable:
-    """Return the clip table of these arrays.
-
-    Parameters
-    ----------
-    parts : mapping
-        From the name of each array in the clip table.
-    path : Path
-        Of the file, for the message.
-    dataset : str
-
-    Returns
-    -------
-    ClipTable
-
-    Raises
-    ------
-    StoreError
-        If the table is incomplete, or its columns do not fit each other.
-    """
-    where = f"the clip table of dataset {dataset!r}"
-    missing = [name for name in TEXTS if name not in parts]
+        there = [name for name in (*TEXTS, *LABELS) if member(group, name, path) is not None]
+    missing = [name for name in TEXTS if name not in there]
     if missing:
         raise StoreError(f"{path}: {where} has no {missing[0]!r}; import the dataset again")
-    lost = [name for name in LABELS if name not in parts]
+    lost = [name for name in LABELS if name not in there]
     if 0 < len(lost) < len(LABELS):
         raise StoreError(
             f"{path}: {where} is damaged, as it has no {lost[0]!r}; import the dataset again"
         )
-    labels, mask, above = None, None, f"/{dataset}/{CLIPS}"
+    labels, mask = None, None
     try:
-        if "label_names" in parts:
-            names = decode_texts(parts["label_names"], path, f"{above}/label_names")
-            labels, mask = (
-                pd.DataFrame(parts[name].astype(bool), columns=names) for name in ("labels", "mask")
-            )
-        texts: dict[str, Any] = {
-            name: decode_texts(parts[name], path, f"{above}/{name}") for name in TEXTS
-        }
+        if not lost:
+            names = read_texts(group, "label_names", path)
+            with reading(path, where):
+                labels, mask = (
+                    pd.DataFrame(need_array(group, name, path)[()].astype(bool), columns=names)
+                    for name in ("labels", "mask")
+                )
+        texts: dict[str, Any] = {name: read_texts(group, name, path) for name in TEXTS}
         return ClipTable.from_columns(dataset=dataset, labels=labels, mask=mask, **texts)
+    except StoreError:
+        raise
     except (DataError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise StoreError(
             f"{path}: {where} is damaged ({error}); import the dataset again"
@@ -158,7 +76,7 @@ def clips_from(parts: Mapping[str, NDArray[Any]], path: Path, dataset: str) -> C
 
 
 def merge_clips(old: ClipTable, new: ClipTable, *, replace: bool, where: str) -> ClipTable:
-    """Return the clips of both tables; what one leaves open the other fills.
+    """Clips of both tables; what one leaves open the other fills.
 
     Parameters
     ----------
@@ -179,24 +97,26 @@ def merge_clips(old: ClipTable, new: ClipTable, *, replace: bool, where: str) ->
     DataError
         If the tables contradict each other and ``replace`` is False.
     """
-    index = old.frame.index.union(new.frame.index, sort=False).rename("clip_id")
-    a, b = (_known_texts(table).reindex(index, fill_value="") for table in (old, new))
-    clash = (a != "") & (b != "") & (a != b)
-    if not replace and clash.to_numpy().any():
-        row, column = (int(at[0]) for at in np.nonzero(clash.to_numpy()))
+    index = old.frame.index
+    if not index.equals(new.frame.index):
+        index = index.union(new.frame.index, sort=False).rename("clip_id")
+    a, b = (_texts_of(table, index) for table in (old, new))
+    clash = np.asarray((a != "") & (b != "") & (a != b))
+    if not replace and clash.any():
+        row, column = (int(at[0]) for at in np.nonzero(clash))
         raise DataError(
-            f"clip {index[row]!r} has {a.columns[column]} {b.iat[row, column]!r}, but "
-            f"{a.iat[row, column]!r} in {where}; correct one of them"
+            f"clip {index[row]!r} has {COLUMNS[column]} {b[row, column]!r}, but "
+            f"{a[row, column]!r} in {where}; correct one of them"
         )
     names = list(dict.fromkeys([*old.label_names, *new.label_names]))
     (a_labels, a_mask), (b_labels, b_mask) = (
-        [part.reindex(index=index, columns=names, fill_value=False) for part in parts]
-        for parts in ((old.labels, old.mask), (new.labels, new.mask))
+        [_answers_of(part, index, names) for part in (table.labels, table.mask)]
+        for table in (old, new)
     )
     clash = a_mask & b_mask & (a_labels != b_labels)
-    if not replace and clash.to_numpy().any():
-        row, column = (int(at[0]) for at in np.nonzero(clash.to_numpy()))
-        words = ("present", "absent") if b_labels.iat[row, column] else ("absent", "present")
+    if not replace and clash.any():
+        row, column = (int(at[0]) for at in np.nonzero(clash))
+        words = ("present", "absent") if b_labels[row, column] else ("absent", "present")
         raise DataError(
             f"clip {index[row]!r} has label {names[column]!r} {words[0]}, but {words[1]} "
             f"in {where}; correct one of them"
@@ -204,51 +124,91 @@ def merge_clips(old: ClipTable, new: ClipTable, *, replace: bool, where: str) ->
     # New labels take the place of a clip's old ones as a whole: of two one-hot
     # labels both would stay otherwise.
     if replace:
-        a_mask = a_mask & ~b_mask.any(axis=1).to_numpy()[:, None]
+        a_mask = a_mask & ~b_mask.any(axis=1)[:, None]
     labels, mask = (a_labels & a_mask) | b_labels, a_mask | b_mask
-    return ClipTable(b.where(b != "", a), labels, mask)
+    frame = pd.DataFrame(np.where(b != "", b, a), index, COLUMNS, dtype=object)
+    return ClipTable(
+        frame, pd.DataFrame(labels, index, names), pd.DataFrame(mask, index, names)
+    )
 
 
-def _known_texts(clips: ClipTable) -> pd.DataFrame:
+COLUMNS = ["dataset", "split", "genre", "group"]
+
+
+def _texts_of(clips: ClipTable, index: pd.Index[Any]) -> NDArray[np.object_]:
+    """What is known of each clip [shape=(n, 4)], in numpy, which is far faster than pandas."""
     # A clip without a group is its own group, which says nothing about it.
-    return clips.frame.assign(group=np.where(clips.group == clips.clip_id, "", clips.group))
+    group = np.where(clips.group == clips.clip_id, "", clips.group)
+    found = np.column_stack([clips.dataset, clips.split, clips.genre, group]).astype(object)
+    if clips.frame.index.equals(index):
+        return found
+    wider = np.full((len(index), len(COLUMNS)), "", dtype=object)
+    wider[index.get_indexer(clips.frame.index)] = found
+    return wider
 
 
-def stored_clips(index: Index, dataset: str) -> ClipTable | None:
-    """Return the clip table of a dataset, merged over the files of a store.
+def _answers_of(part: pd.DataFrame, index: pd.Index[Any], names: list[str]) -> NDArray[np.bool_]:
+    if list(part.columns) != names or not part.index.equals(index):
+        part = part.reindex(index=index, columns=names, fill_value=False)
+    return part.to_numpy(dtype=bool)
+
+
+def combine(tables: Mapping[Path, ClipTable], *, replace: bool) -> ClipTable | None:
+    """One clip table of those of several files; None if there is none.
 
     Parameters
     ----------
-    index : dict
-        From (dataset, embedding) to the files.
-    dataset : str
-
-    Returns
-    -------
-    ClipTable or None
-        None if no file has one.
-
-    Raises
-    ------
-    StoreError
-        If one is damaged.
-    DataError
-        If two files contradict each other.
+    tables : mapping
+        From the file to its table, all of one dataset.
+    replace : bool
+        Whether the later file wins, as in a store that lists its parts in order.
+        In other folders files that contradict each other are an error.
     """
-    files = [file for (name, _), found in index.items() if name == dataset for file in found]
-    tables = []
-    for file in dict.fromkeys(files):
-        with open_store_file(file) as handle:
+    merged: ClipTable | None = None
+    before = Path()
+    batch: list[ClipTable] = []
+    seen: set[str] = set()
+    for file, table in [*tables.items(), (Path(), None)]:
+        ids = set() if table is None else set(table.clip_id)
+        # Parts of one embedding have clips of their own, which need no comparison.
+        if batch and (table is None or seen & ids):
+            whole = batch[0] if len(batch) == 1 else ClipTable.concat(batch)
+            if merged is not None:
+                where = f"the files before {before}"
+                whole = merge_clips(merged, whole, replace=replace, where=where)
+            merged, batch, seen = whole, [], set()
+        if table is not None:
+            before = before if batch else file
+            batch.append(table)
+            seen |= ids
+    return merged
+
+
+def stored_clips(files: list[Path], dataset: str, *, replace: bool) -> ClipTable | None:
+    """Clip table of a dataset, merged over these files; see `combine`."""
+    tables = {}
+    for file in files:
+        with open_file(file) as handle:
             table = read_clips(handle, file, dataset)
         if table is not None:
-            tables.append((file, table))
-    if not tables:
-        return None
-    ids = np.concatenate([table.clip_id for _, table in tables])
-    # Parts of one embedding have clips of their own, which need no comparison.
-    if len(pd.unique(ids)) == len(ids):
-        return ClipTable.concat([table for _, table in tables])
-    merged = tables[0][1]
-    for file, table in tables[1:]:
-        merged = merge_clips(merged, table, replace=False, where=f"the files before {file}")
-    return merged
+            tables[file] = table
+    return combine(tables, replace=replace)
+
+
+def known_clips(table: ClipTable | None, names: NDArray[np.object_], dataset: str) -> ClipTable:
+    """Just these clips: rows of the table, and rows that say nothing of clips it lacks.
+
+    Parameters
+    ----------
+    table : ClipTable, optional
+    names : array_like of str
+    dataset : str
+    """
+    if table is None:
+        return ClipTable.from_columns(names, dataset)
+    wanted = pd.Index(names, dtype=object)
+    held = table.select(table.frame.index.isin(wanted).nonzero()[0])
+    others = wanted[~wanted.isin(table.frame.index)].unique()
+    if not len(others):
+        return held
+    return ClipTable.concat([held, ClipTable.from_columns(others.to_numpy(object), dataset)])

@@ -1,32 +1,283 @@
-"""Read an embedding store: frames in blocks, or clips pooled in one pass."""
+"""Read an embedding store: rows in blocks, or one vector per clip in one pass."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+import secrets
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import h5py
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from biasaudio._validation import check_choice, check_count
-from biasaudio.datasets.table import ClipTable, EmbeddingTable
-from biasaudio.errors import ParameterError
-from biasaudio.store.cache import clear_cache
-from biasaudio.store.clips import stored_clips
-from biasaudio.store.content import Origin, read_origin
-from biasaudio.store.index import Index, datasets_of, files_of, held_of, index_now, read_steadily
-from biasaudio.store.pooling import POOLS
-from biasaudio.store.schema import fingerprint_file, list_files
-from biasaudio.store.stream import Source, open_parts, stream_blocks, stream_table
+from biasaudio._files import fingerprint_file
+from biasaudio._validation import as_list, check_choice, check_count, did_you_mean, name_some
+from biasaudio.datasets.table import ClipTable, EmbeddingTable, JoinReport
+from biasaudio.errors import DataError, ParameterError, StoreError
+from biasaudio.store.clips import known_clips, stored_clips
+from biasaudio.store.file import (
+    CLIPS,
+    SOURCE,
+    Frames,
+    Origin,
+    check_finite,
+    is_file_path,
+    member,
+    name_clips,
+    need_array,
+    not_finite,
+    open_file,
+    pairs_of,
+    read_attribute,
+    reading,
+)
+from biasaudio.store.output import Vectors, encode, write_file
+from biasaudio.store.parts import Pair, Parts, read_parts
+from biasaudio.store.pooling import POOLS, pool_blocks
 
-__all__ = ["EmbeddingStore"]
+if sys.platform != "win32":
+    import resource
+
+__all__ = [
+    "EmbeddingStore",
+    "Snapshot",
+    "contents",
+    "exists",
+    "live",
+    "look",
+    "open_parts",
+    "steadily",
+]
+
+# How often reading begins again because files were merged in the meantime.
+TRIES = 10
+# Some systems let a process open no more than 256 files.
+MANY_FILES = 64
+_T = TypeVar("_T")
+
+# ------------------------------------------------------------------ what a store has now
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a store has at one time.
+
+    Parameters
+    ----------
+    path : Path
+    parts : Parts
+    index : dict
+        From (dataset, embedding) to the files that hold rows of it that count.
+    tables : dict
+        From a dataset to the files whose clip table of it counts.
+    """
+
+    path: Path
+    parts: Parts
+    index: dict[Pair, list[Path]]
+    tables: dict[str, list[Path]]
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that count."""
+        folder = self.path.parent if self.path.is_file() else self.path
+        return [folder / name for name in self.parts.files]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Sorted names of the datasets that have vectors."""
+        return sorted({dataset for dataset, _ in self.index})
+
+    def clips(self, dataset: str) -> ClipTable | None:
+        """Clip table of a dataset, None if there is none."""
+        files = self.tables.get(dataset, [])
+        return stored_clips(files, dataset, replace=self.parts.is_listed)
+
+    def held(self, dataset: str) -> list[str]:
+        """Embeddings of a dataset, or an error that says which datasets there are."""
+        held = [embedding for name, embedding in self.index if name == dataset]
+        if not held:
+            raise StoreError(
+                f"dataset {dataset!r} is not in {self.path}; choose from "
+                f"{name_some(self.datasets, 20)}{did_you_mean(dataset, self.datasets)}"
+            )
+        return held
+
+    def of(self, dataset: str, embedding: str) -> list[Path]:
+        """Files of an embedding, or an error that says which embeddings there are."""
+        held = self.held(dataset)
+        if embedding not in held:
+            raise StoreError(
+                f"embedding {embedding!r} is not in {self.path} for dataset {dataset!r}; "
+                f"choose from {name_some(held, 20)}{did_you_mean(embedding, held)}"
+            )
+        return self.index[dataset, embedding]
+
+
+def stamp(file: Path) -> tuple[int, ...]:
+    """What tells a file from another one of its name."""
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(4096)
+def _held(file: Path, _: tuple[int, ...]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """All (dataset, embedding) of a file, and the datasets that it has a clip table of."""
+    with open_file(file) as handle:
+        pairs = pairs_of(handle, file)
+        with reading(file, "the list of its groups"):
+            groups = {name: member(handle, name, file) for name in handle}
+            tables = [
+                name
+                for name, group in groups.items()
+                if isinstance(group, h5py.Group) and CLIPS in group.keys()
+            ]
+        if not pairs and not tables:
+            seen = name_some(f"/{name}" for name in handle) or "nothing"
+            raise StoreError(
+                f"{file} has no /<dataset>/<embedding>/{{features, keys}}; it holds {seen}; "
+                "give a file in this layout, or write one with import_arrays"
+            )
+    return tuple(pairs), tuple(tables)
+
+
+def held_by(file: Path) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """What a file holds, looked at once as files never change."""
+    return _held(file, stamp(file))
+
+
+def snapshot(path: Path, parts: Parts) -> Snapshot:
+    """What a store has if ``parts`` are its parts."""
+    found = Snapshot(path, parts, {}, {})
+    index: dict[Pair, list[Path]] = {}
+    for file in found.files:
+        pairs, tables = held_by(file)
+        for pair in pairs:
+            if not parts.is_hidden(file.name, *pair):
+                index.setdefault(pair, []).append(file)
+        for dataset in tables:
+            if not parts.is_hidden(file.name, dataset, CLIPS):
+                found.tables.setdefault(dataset, []).append(file)
+    found.index.update(sorted(index.items()))
+    return found
+
+
+def look(path: Path, *, may_be_missing: bool = False) -> Snapshot:
+    """What a store has now; the lock must be held, or see `steadily`."""
+    parts = read_parts(path, may_be_missing=may_be_missing)
+    try:
+        return snapshot(path, parts)
+    except FileNotFoundError as error:
+        raise _gone(error, path) from error
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether a store with any embedding is there."""
+    return bool(steadily(Path(path), lambda now: now.index, may_be_missing=True))
+
+
+def steadily(path: Path, read: Callable[[Snapshot], _T], *, may_be_missing: bool = False) -> _T:
+    """What ``read`` makes of a store, though files are added and merged meanwhile.
+
+    A file that was listed may be gone when it is opened; then the list has changed,
+    and reading begins again.
+    """
+    for left in range(TRIES)[::-1]:
+        before = _state(path)
+        try:
+            return read(snapshot(path, read_parts(path, may_be_missing=may_be_missing)))
+        except (FileNotFoundError, StoreError, DataError) as error:
+            if left and _state(path) != before:
+                continue
+            if isinstance(error, FileNotFoundError):
+                raise _gone(error, path) from error
+            raise
+    raise AssertionError
+
+
+def _state(path: Path) -> Any:
+    with suppress(StoreError, OSError):
+        parts = read_parts(path, may_be_missing=True)
+        folder = path.parent if path.is_file() else path
+        return parts, None if parts.is_listed else [stamp(folder / each) for each in parts.files]
+    return None
+
+
+def _gone(error: FileNotFoundError, path: Path) -> StoreError:
+    name = error.filename or path
+    return StoreError(f"{name} belongs to the store, but is not there; check the path")
+
+
+@contextmanager
+def open_parts(files: Sequence[Path], pair: Pair) -> Iterator[list[Frames]]:
+    """Open all files of one embedding of one dataset, which have the same width."""
+    _allow_files(files)
+    with ExitStack() as stack:
+        parts = [Frames(stack.enter_context(open_file(each)), each, *pair) for each in files]
+        _check_widths(parts)
+        yield parts
+
+
+def _allow_files(files: Sequence[Path]) -> None:
+    """Let this process have so many more files open, as far as the system lets it."""
+    if len(files) <= MANY_FILES or sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(2 * len(files) + 512, hard if hard != resource.RLIM_INFINITY else 2**20)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _check_widths(parts: Iterable[Frames]) -> None:
+    widths = {each.shape[1]: f"{each.path}:{each.where}" for each in parts}
+    if len(widths) > 1:
+        seen = " and ".join(f"{width} in {where}" for width, where in widths.items())
+        raise StoreError(
+            f"the features have different widths: {seen}; these are not the same embedding, "
+            "so choose the datasets of one width with datasets=[...]"
+        )
+
+
+def live(parts: Sequence[Frames], *, is_listed: bool) -> list[NDArray[np.bool_]]:
+    """Which clips of each part count: those that are in no later one.
+
+    In a folder without a list no file is later than another, so there a clip that is
+    in two of them is an error.
+    """
+    if len(parts) == 1:
+        return [np.ones(len(parts[0].keys.names), bool)]
+    owner: dict[str, Frames] = {}
+    kept = []
+    for frames in parts[::-1]:
+        keep = np.array([name not in owner for name in frames.keys.names], bool)
+        if not keep.all() and not is_listed:
+            twice = frames.keys.names[~keep]
+            raise StoreError(
+                f"{len(twice)} clip(s) of {frames.where} are in both {frames.path} and "
+                f"{owner[twice[0]].path}: {name_some(twice)}; run 'biasaudio store verify --repair'"
+            )
+        owner |= dict.fromkeys(frames.keys.names, frames)
+        kept.append(keep)
+    return kept[::-1]
+
+
+# ------------------------------------------------------------------ the store
 
 
 class EmbeddingStore:
-    """Read the vectors and clip tables of one or more datasets.
+    """Vectors and clip tables of one or more datasets.
 
     Files are opened for each call and closed after it, so a store can be sent
     to other processes and shows what was imported in the meantime.
@@ -48,8 +299,12 @@ class EmbeddingStore:
     Raises
     ------
     StoreError
-        If the file is missing, empty, not HDF5 or in another layout, or if two
-        files hold the same embedding of the same dataset.
+        If the file is missing, empty, not HDF5 or in another layout.
+
+    Notes
+    -----
+    Pooled vectors are authenticated with a secret of this user, so that a cache that
+    came along with a store of somebody else is never read in place of its vectors.
 
     Examples
     --------
@@ -59,7 +314,7 @@ class EmbeddingStore:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     X = np.eye(3, dtype=np.float32)
     ...     path = import_arrays(folder + "/demo.h5", X, ["a", "b", "c"], dataset="demo")
-    ...     table = EmbeddingStore(path).table("embedding")
+    ...     table = EmbeddingStore(path).table()
     >>> table.X.shape, list(table.clips.clip_id)
     ((3, 3), ['a', 'b', 'c'])
     """
@@ -67,7 +322,10 @@ class EmbeddingStore:
     def __init__(self, path: str | os.PathLike[str], *, cache: bool = True) -> None:
         self.path = Path(path)
         self.cache = cache
-        index_now(self.path)
+        if not steadily(self.path, lambda now: now.index):
+            raise StoreError(
+                f"{self.path} has no vectors; add some with 'biasaudio store import' or extract"
+            )
 
     def __repr__(self) -> str:
         """Return the call that opens this store."""
@@ -75,15 +333,15 @@ class EmbeddingStore:
 
     @property
     def files(self) -> list[Path]:
-        """Return the HDF5 files of the store, sorted by name."""
-        return list_files(self.path)
+        """HDF5 files of the store, in the order in which they were added."""
+        return steadily(self.path, lambda now: now.files)
 
     def datasets(self) -> list[str]:
-        """Return the sorted names of the datasets."""
-        return sorted({dataset for dataset, _ in index_now(self.path)})
+        """Sorted names of the datasets."""
+        return steadily(self.path, lambda now: now.datasets)
 
     def embeddings(self, dataset: str | None = None) -> list[str]:
-        """Return the sorted names of the embeddings of a dataset.
+        """Sorted names of the embeddings of a dataset.
 
         Parameters
         ----------
@@ -99,12 +357,15 @@ class EmbeddingStore:
         StoreError
             If there is no such dataset.
         """
-        index = index_now(self.path)
-        names = {name for name, _ in index} if dataset is None else {dataset}
-        return sorted(set.intersection(*(set(held_of(index, self.path, name)) for name in names)))
+
+        def read(now: Snapshot) -> list[str]:
+            names = now.datasets if dataset is None else [dataset]
+            return sorted(set.intersection(*(set(now.held(name)) for name in names)))
+
+        return steadily(self.path, read)
 
     def shape(self, dataset: str, embedding: str) -> tuple[int, int]:
-        """Return the number of frames and of features.
+        """Number of frames and of features.
 
         Parameters
         ----------
@@ -120,23 +381,26 @@ class EmbeddingStore:
             If there is no such dataset or embedding, or its arrays do not fit.
         """
 
-        def read(index: Index) -> tuple[int, int]:
-            files = files_of(index, self.path, dataset, embedding)
-            with open_parts(files, dataset, embedding) as parts:
-                return sum(frames.shape[0] for frames in parts), parts[0].shape[1]
+        def read(now: Snapshot) -> tuple[int, int]:
+            with open_parts(now.of(dataset, embedding), (dataset, embedding)) as parts:
+                if len(parts) == 1:
+                    return parts[0].shape
+                kept = live(parts, is_listed=now.parts.is_listed)
+                n = sum(int(keep[each.keys.codes].sum()) for each, keep in zip(parts, kept))
+                return n, parts[0].shape[1]
 
-        return read_steadily(self.path, read)
+        return steadily(self.path, read)
 
     def blocks(
         self, dataset: str, embedding: str, *, rows: int | None = None
     ) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
-        """Iterate over the frames in the order of the file.
+        """Iterate over the frames in the order of the files.
 
         Parameters
         ----------
         dataset, embedding : str
         rows : int, optional
-            Frames a block, raised to whole chunks; by default 64 MB of them.
+            Frames per block, raised to whole chunks; by default 8 MB of them.
 
         Returns
         -------
@@ -153,18 +417,17 @@ class EmbeddingStore:
         DataError
             If a frame has NaN or Inf.
         """
-        rows = None if rows is None else check_count(rows, "rows", 1)
+        rows = 0 if rows is None else check_count(rows, "rows", 1)
 
-        def begin(index: Index) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
-            files = files_of(index, self.path, dataset, embedding)
-            stream = stream_blocks(files, dataset, embedding, rows)
+        def begin(now: Snapshot) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
+            stream = stream_rows(now, (dataset, embedding), rows)
             # Once the first block is there, all files are open, and may be merged.
             return chain([next(stream)], stream)
 
-        return read_steadily(self.path, begin, is_checked=True)
+        return steadily(self.path, begin)
 
     def clips(self, dataset: str | None = None) -> ClipTable | None:
-        """Return the clip tables that are in the store.
+        """Clip tables that are in the store.
 
         Parameters
         ----------
@@ -181,21 +444,21 @@ class EmbeddingStore:
         StoreError
             If there is no such dataset, or its clip table is damaged.
         DataError
-            If two files of a folder contradict each other.
+            If two files of a folder without a list contradict each other.
         """
 
-        def read(index: Index) -> ClipTable | None:
-            names = sorted({name for name, _ in index}) if dataset is None else [dataset]
+        def read(now: Snapshot) -> ClipTable | None:
+            names = now.datasets if dataset is None else [dataset]
             for name in names:
-                held_of(index, self.path, name)
-            tables = [table for name in names if (table := stored_clips(index, name)) is not None]
+                now.held(name)
+            tables = [table for name in names if (table := now.clips(name)) is not None]
             return ClipTable.concat(tables) if tables else None
 
-        return read_steadily(self.path, read)
+        return steadily(self.path, read)
 
     def table(
         self,
-        embedding: str,
+        embedding: str | None = None,
         clips: ClipTable | None = None,
         datasets: Sequence[str] | None = None,
         pool: str = "mean",
@@ -207,12 +470,13 @@ class EmbeddingStore:
     ) -> EmbeddingTable:
         """Pool the frames of each clip in one streaming pass.
 
-        Memory is a few blocks of frames, and the result twice with the cache.  For a
-        mean, at most 16 frames are summed in float32 and such sums in float64.
+        Memory is a few blocks of frames, and the result.  For a mean, at most 16
+        frames are summed in float32 and such sums in float64.
 
         Parameters
         ----------
-        embedding : str
+        embedding : str, optional
+            Needed if the store has several.
         clips : ClipTable, optional
             The clips that are wanted, and their order.  By default those in the
             store; where a dataset has none, its keys in order of appearance.
@@ -247,21 +511,20 @@ class EmbeddingStore:
             raise ParameterError(
                 f"clips is a {type(clips).__name__}; give a ClipTable, such as load_manifest(...)"
             )
-        options: dict[str, Any] = {"pool": pool, "missing": missing, "unknown": unknown}
-        options |= {"progress": progress, "cache": self.cache if cache is None else cache}
+        join = {"missing": missing, "unknown": unknown}
+        is_cached = self.cache if cache is None else cache
 
-        def read(index: Index) -> EmbeddingTable:
+        def read(now: Snapshot) -> EmbeddingTable:
             asked = datasets if clips is None or datasets is not None else clips.datasets
-            sources = []
-            for name in datasets_of(index, self.path, embedding, asked):
-                stored = stored_clips(index, name) if clips is None else None
-                sources.append(Source(name, files_of(index, self.path, name, embedding), stored))
-            return stream_table(sources, embedding, clips, **options)
+            name = embedding or _only_embedding(now)
+            names = _datasets_of(now, name, asked)
+            with _bar(progress) as advance:
+                return _table(now, name, names, clips, pool, join, advance, is_cached)
 
-        return read_steadily(self.path, read, is_checked=True)
+        return steadily(self.path, read)
 
     def origin(self, dataset: str, embedding: str) -> Origin | None:
-        """Return which model made an embedding, and of which audio.
+        """Which model made an embedding, and of which audio.
 
         Parameters
         ----------
@@ -278,11 +541,14 @@ class EmbeddingStore:
             If there is no such embedding, or a file is damaged.
         """
 
-        def read(index: Index) -> Origin | None:
-            files = files_of(index, self.path, dataset, embedding)
-            return Origin.concat([read_origin(file, dataset, embedding) for file in files])
+        def read(now: Snapshot) -> Origin | None:
+            found = []
+            for file in now.of(dataset, embedding):
+                with open_file(file) as handle:
+                    found.append(Frames(handle, file, dataset, embedding).origin())
+            return join_origins(found)
 
-        return read_steadily(self.path, read)
+        return steadily(self.path, read)
 
     def clear_cache(self) -> list[dict[str, Any]]:
         """Remove the pooled vectors that are kept beside the store.
@@ -292,8 +558,328 @@ class EmbeddingStore:
         list of dict
             Keys ``path`` and ``bytes`` of each file that was removed.
         """
-        return clear_cache(self.path)
+        folder, removed = _cache_folder(self.path), []
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if file.is_file() and file.name.endswith((".h5", ".h5.partial")):
+                removed.append({"path": str(file), "bytes": file.stat().st_size})
+                file.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+        return removed
 
     def fingerprint(self) -> list[dict[str, Any]]:
-        """Return ``path``, ``bytes`` and ``sha256`` of each file."""
+        """``path``, ``bytes`` and ``sha256`` of each file."""
         return [fingerprint_file(file) for file in self.files]
+
+
+def join_origins(found: Sequence[Origin | None]) -> Origin | None:
+    """What is said of all clips; what was said last of a clip counts."""
+    known = [each for each in found if each is not None]
+    if not known:
+        return None
+    models = [each.model for each in known]
+    if any(model != models[0] for model in models):
+        raise StoreError(
+            f"files of one embedding were made by different models, {models[0]} and "
+            f"{next(model for model in models if model != models[0])}; take one of them out"
+        )
+    both = pd.concat([each.sources for each in known], ignore_index=True)
+    return Origin(models[0], both.drop_duplicates("clip_id", keep="last", ignore_index=True))
+
+
+def _only_embedding(now: Snapshot) -> str:
+    held = sorted({name for _, name in now.index})
+    if len(held) > 1:
+        raise ParameterError(
+            f"{now.path} has several embeddings; choose one of {name_some(held, 20)}"
+        )
+    return held[0]
+
+
+def _datasets_of(now: Snapshot, embedding: str, asked: Sequence[str] | None) -> list[str]:
+    """The datasets that are asked for, by default all, if they have an embedding."""
+    names = list(dict.fromkeys(now.datasets if asked is None else as_list(asked)))
+    if not names:
+        raise ParameterError(f"datasets is empty; choose from {name_some(now.datasets, 20)}")
+    # A dataset is never left out in silence because it lacks the embedding.
+    without = [name for name in names if embedding not in now.held(name)]
+    if without and len(without) < len(names):
+        raise StoreError(
+            f"embedding {embedding!r} is not there for dataset {name_some(without)}; "
+            "leave it out with datasets=[...], or choose an embedding that all have"
+        )
+    return names
+
+
+def stream_rows(
+    now: Snapshot, pair: Pair, rows: int = 0
+) -> Iterator[tuple[NDArray[np.object_], NDArray[np.float32]]]:
+    """Clips and rows of an embedding that count; see `EmbeddingStore.blocks`."""
+    with open_parts(now.of(*pair), pair) as parts:
+        for frames, keep in zip(parts, live(parts, is_listed=now.parts.is_listed), strict=True):
+            for start, X in frames.blocks(rows):
+                codes = frames.keys.codes[start : start + len(X)]
+                kept = keep[codes]
+                codes, X = codes[kept], X[kept]
+                names = frames.keys.names[codes]
+                bad = check_finite(X)
+                if bad is not None:
+                    found = name_clips(names[bad])
+                    raise not_finite(frames, f"{bad.sum()} of the frames from {start}, of {found}")
+                if len(X):
+                    yield names, X
+
+
+def contents(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Row of a listing for each embedding of each dataset of a store.
+
+    Returns
+    -------
+    list of dict
+        Keys dataset, embedding, frames, dims, clips, labels (blank where there is no
+        clip table) and files.
+    """
+
+    def read(now: Snapshot) -> list[dict[str, Any]]:
+        tables = {name: now.clips(name) for name in now.datasets}
+        rows = []
+        for pair, files in now.index.items():
+            with open_parts(files, pair) as parts:
+                kept = live(parts, is_listed=now.parts.is_listed) if len(parts) > 1 else []
+                n = sum(int(keep[each.keys.codes].sum()) for each, keep in zip(parts, kept))
+                row: dict[str, Any] = {"dataset": pair[0], "embedding": pair[1]}
+                shape = parts[0].shape
+            known = tables[pair[0]]
+            row |= {"frames": n if kept else shape[0], "dims": shape[1]}
+            row["clips"] = "" if known is None else len(known)
+            row["labels"] = "" if known is None else len(known.label_names)
+            rows.append(row | {"files": len(files)})
+        return rows
+
+    return steadily(Path(path), read)
+
+
+# ------------------------------------------------------------------ pooling
+
+
+@dataclass
+class _Group:
+    """The open files of one dataset, and what was pooled of it before."""
+
+    dataset: str
+    parts: list[Frames]
+    kept: list[NDArray[np.bool_]]
+    pooled: _Pooled
+    names: NDArray[np.object_]
+
+
+def _table(
+    now: Snapshot,
+    embedding: str,
+    datasets: Sequence[str],
+    clips: ClipTable | None,
+    pool: str,
+    join: dict[str, Any],
+    advance: Callable[[int, int], object],
+    is_cached: bool,
+) -> EmbeddingTable:
+    with ExitStack() as stack:
+        groups = []
+        for name in datasets:
+            parts = stack.enter_context(open_parts(now.of(name, embedding), (name, embedding)))
+            kept = live(parts, is_listed=now.parts.is_listed)
+            pooled = _Pooled(now, parts, (name, embedding), pool, is_cached)
+            names = np.concatenate([p.keys.names[keep] for p, keep in zip(parts, kept)])
+            groups.append(_Group(name, parts, kept, pooled, names))
+        _check_widths(each for group in groups for each in group.parts)
+        if clips is None:
+            clips = _own_clips(now, groups)
+        # What is missing is known before any vector is read.
+        found = [_find(group.names, group.dataset, clips, **join) for group in groups]
+        kept_rows = np.sort(np.concatenate([place for place, _ in found]))
+        d = groups[0].parts[0].shape[1] * (2 if pool == "mean+std" else 1)
+        X = np.empty((len(kept_rows), d), dtype=np.float32)
+        total = sum(each.shape[0] for group in groups for each in group.parts)
+        for group, (place, _) in zip(groups, found, strict=True):
+            rows = np.searchsorted(kept_rows, place)
+            _fill(group, clips.clip_id[place], rows, X, pool, lambda n: advance(n, total))
+    chosen = clips if len(kept_rows) == len(clips) else clips.select(kept_rows)
+    return EmbeddingTable(X, chosen, embedding, _total([report for _, report in found]))
+
+
+def _own_clips(now: Snapshot, groups: Sequence[_Group]) -> ClipTable:
+    tables = [(group, now.clips(group.dataset)) for group in groups]
+    found = [
+        known_clips(None, group.names, group.dataset) if table is None else table
+        for group, table in tables
+    ]
+    return found[0] if len(found) == 1 else ClipTable.concat(found)
+
+
+def _find(
+    names: NDArray[np.object_], dataset: str, clips: ClipTable, missing: str, unknown: str
+) -> tuple[NDArray[np.intp], JoinReport]:
+    """Rows of the clips that have vectors, and what did not match."""
+    rows = np.flatnonzero(clips.dataset == dataset)
+    wanted = clips.clip_id[rows]
+    if len(rows) == len(names) and set(names) == set(wanted):
+        # A join makes a clip table, which takes a tenth of the time of all frames.
+        return rows, JoinReport(len(rows))
+    X = np.zeros((len(names), 1), dtype=np.float32)
+    part = EmbeddingTable.join(X, names, clips, dataset=dataset, missing=missing, unknown=unknown)
+    report = part.report or JoinReport(len(rows))
+    return rows[pd.Index(part.clips.clip_id).get_indexer(pd.Index(wanted)) >= 0], report
+
+
+def _fill(
+    group: _Group,
+    clip_id: NDArray[np.object_],
+    rows: NDArray[np.intp],
+    X: NDArray[np.float32],
+    pool: str,
+    advance: Callable[[int], object],
+) -> None:
+    """Fill these rows of X with the vectors of these clips."""
+    wanted = pd.Series(rows, index=pd.Index(clip_id, dtype=object))
+    before = group.pooled.read()
+    if before is not None:
+        names, vectors = before
+        at = wanted.index.get_indexer(pd.Index(names, dtype=object))
+        X[rows[at[at >= 0]]] = vectors[at >= 0]
+        advance(sum(each.shape[0] for each in group.parts))
+        return
+    for frames, keep in zip(group.parts, group.kept, strict=True):
+        at = wanted.index.get_indexer(pd.Index(frames.keys.names, dtype=object))
+        places = np.where(keep & (at >= 0), rows[at] if len(rows) else -1, -1)
+
+        def blocks(frames: Frames = frames) -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for start, block in frames.blocks():
+                yield start, block
+                advance(len(block))
+
+        if (places < 0).all():
+            advance(frames.shape[0])
+            continue
+        bad = pool_blocks(blocks(), frames.keys.codes, places, X, pool)
+        if len(bad):
+            found = name_some(frames.keys.names[bad])
+            raise not_finite(frames, f"{len(bad)} of {len(keep)} clips: {found}")
+    if len(clip_id) == len(group.names):
+        group.pooled.write(clip_id, X[rows])
+
+
+def _total(reports: Sequence[JoinReport]) -> JoinReport:
+    first, rest = vars(reports[0]), reports[1:]
+    return JoinReport(**{k: sum((vars(each)[k] for each in rest), v) for k, v in first.items()})
+
+
+@contextmanager
+def _bar(progress: bool) -> Iterator[Callable[[int, int], object]]:
+    if not progress:
+        yield lambda _, __: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit=" frames", unit_scale=True, desc="pooling", leave=False) as bar:
+
+        def advance(n: int, total: int) -> None:
+            bar.total = total
+            bar.update(n)
+
+        yield advance
+
+
+# ------------------------------------------------------------------ what was pooled before
+
+
+def _cache_folder(path: Path) -> Path:
+    return path.with_name(f"{path.name}.pooled") if is_file_path(path) else path / ".pooled"
+
+
+class _Pooled:
+    """Vectors that were pooled before: a file in the layout of the store, beside it.
+
+    It says of which files it is, and all of it is authenticated with a secret of the
+    user: one that came with the store of somebody else is passed over.
+    """
+
+    def __init__(
+        self, now: Snapshot, parts: Sequence[Frames], pair: Pair, pool: str, is_on: bool
+    ) -> None:
+        self.pair, n_clips = pair, sum(len(each.keys.names) for each in parts)
+        # Where clips have one row each, pooling is as fast as reading what was pooled.
+        self.secret = _secret() if is_on and sum(p.shape[0] for p in parts) >= 2 * n_clips else b""
+        self.path = _cache_folder(now.path) / f"{pair[0]}.{pair[1]}.{pool}.h5"
+        if not self.secret:
+            return
+        seen = [[each.path.name, *stamp(each.path), _digest_of_crcs(each)] for each in parts]
+        self.about = json.dumps([*pair, pool, seen, now.parts.hidden])
+
+    def read(self) -> tuple[NDArray[np.object_], NDArray[np.float32]] | None:
+        """Clips and their vectors, None if there are none that can be used."""
+        if not self.secret or not self.path.is_file():
+            return None
+        with suppress(StoreError, FileNotFoundError), open_file(self.path) as handle:
+            with reading(self.path, "what it is of"):
+                mac = read_attribute(handle, "mac")
+            frames = Frames(handle, self.path, *self.pair)
+            X = np.empty(frames.shape, np.float32)
+            for start, block in frames.blocks():
+                X[start : start + len(block)] = block
+            if isinstance(mac, bytes) and secrets.compare_digest(
+                mac, self._mac(frames.keys.names, X)
+            ):
+                return frames.keys.names, X
+        return None
+
+    def write(self, names: NDArray[np.object_], X: NDArray[np.float32]) -> None:
+        """Keep the vectors; where that cannot be there is no cache."""
+        if not self.secret:
+            return
+
+        def sign(handle: h5py.File) -> None:
+            handle.attrs["mac"] = np.bytes_(self._mac(names, X))
+
+        # Readers hold no lock, so two may write the same at once.
+        own = self.path.with_name(f"{uuid.uuid4().hex}.h5")
+        with suppress(StoreError, DataError, OSError):
+            self.path.parent.mkdir(exist_ok=True)
+            write_file(own, [Vectors(*self.pair, encode(names), [X])], {}, copy=sign)
+            os.replace(own, self.path)
+
+    def _mac(self, names: NDArray[np.object_], X: NDArray[np.float32]) -> bytes:
+        digest = hashlib.blake2b(self.about.encode(), key=self.secret, digest_size=32)
+        digest.update(json.dumps([names.tolist(), X.shape]).encode())
+        digest.update(np.ascontiguousarray(X, "<f4").data.cast("B"))
+        return digest.hexdigest().encode()
+
+
+def _digest_of_crcs(frames: Frames) -> str:
+    """What tells the vectors of a file from others of the same size and time, if it says so."""
+    group = member(frames.group, SOURCE, frames.path)
+    if group is None or member(group, "crc32", frames.path) is None:
+        return ""
+    with reading(frames.path, SOURCE):
+        values = need_array(group, "crc32", frames.path)[()]
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+@lru_cache(1)
+def _secret() -> bytes:
+    """Key of this user, made at the first use; empty where none can be kept."""
+    with suppress(OSError, RuntimeError):
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        path = Path(home, "biasaudio", "key")
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            own = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+            descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(secrets.token_bytes(32))
+            # The first of two processes wins.
+            with suppress(FileExistsError):
+                os.link(own, path)
+            own.unlink()
+        found = path.read_bytes()
+        return found if len(found) == 32 else b""
+    return b""

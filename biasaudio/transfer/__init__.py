@@ -1,11 +1,9 @@
 """Transfer: train on one dataset, test on another, before and after."""
 
-from biasaudio.transfer.compare import Comparison, compare
-from biasaudio.transfer.drop import Drop, measure_drops
+from biasaudio.transfer.compare import Comparison, Curve, Drop, compare, measure_drops, resample
 from biasaudio.transfer.evaluate import MODES, PROTOCOLS, evaluate
-from biasaudio.transfer.few_shot import FewShotResult, few_shot_curve
-from biasaudio.transfer.resample import Curve, resample
-from biasaudio.transfer.task import Outcome, Task, TransferResult
+from biasaudio.transfer.few_shot import FewShotResult, FewShotRow, few_shot_curve
+from biasaudio.transfer.task import Outcome, Records, Task, TransferResult
 
 __all__ = [
     "MODES",
@@ -14,7 +12,9 @@ __all__ = [
     "Curve",
     "Drop",
     "FewShotResult",
+    "FewShotRow",
     "Outcome",
+    "Records",
     "Task",
     "TransferResult",
     "compare",

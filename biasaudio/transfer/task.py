@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,19 @@ from biasaudio._validation import (
     name_some,
 )
 from biasaudio.errors import DataError
+from biasaudio.transforms.methods import Method
 
-__all__ = ["Outcome", "Task", "TransferResult", "measure"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Outcome", "Piece", "Records", "Task", "TransferResult", "measure"]
+
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True)
 class Task:
-    """Hold the clips of two or more datasets, their labels and their split.
+    """Clips of two or more datasets, their labels and their split.
 
     Attributes
     ----------
@@ -67,7 +74,7 @@ class Task:
             check_categories(self.genre, "genre", len(X))
         shape = (len(X), len(self.label_names))
         for what, array, needed, axes in (
-            ("is_train", self.is_train, shape[:1], "one a clip"),
+            ("is_train", self.is_train, shape[:1], "one per clip"),
             ("Y", self.Y, shape, "clips, labels"),
             ("mask", self.mask, shape, "clips, labels"),
         ):
@@ -90,9 +97,9 @@ class Task:
                         )
 
     def columns(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Return what the ``fit`` of a correction may ask for, of these clips.
+        """Columns of some clips that the ``fit`` of a correction may ask for.
 
-        ``domain``, ``groups``, ``label`` (one column of bools a label) and,
+        ``domain``, ``groups``, ``label`` (one column of bools per label) and,
         where it is known, ``genre``.
         """
         known = (self.Y & self.mask)[rows]
@@ -100,20 +107,37 @@ class Task:
         return found if self.genre is None else found | {"genre": self.genre[rows]}
 
     def single_labels(self) -> NDArray[np.str_]:
-        """Return the label of each clip that has exactly one, else ""."""
+        """Label of each clip that has exactly one, else ""."""
         known = self.Y & self.mask
         names = np.array(self.label_names, dtype=str)
         return np.where(known.sum(axis=1) == 1, names[known.argmax(axis=1)], "")
 
     def rows(self, label: int, domain: str, *, train: bool) -> NDArray[np.intp]:
-        """Return the row numbers of the annotated clips of one part."""
+        """Row numbers of the annotated clips of one part."""
         part = self.is_train if train else ~self.is_train
         return np.flatnonzero(self.mask[:, label] & part & (self.domain == domain))
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Independent piece of a study: what shares corrections and classifiers.
+
+    Attributes
+    ----------
+    methods : tuple of Method or None
+        None is no correction.
+    modes : tuple of {"global", "classwise"}
+    labels : tuple of int
+    """
+
+    methods: tuple[Method | None, ...]
+    modes: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """Hold one row of the transfer table and the scores behind it.
+    """One row of the transfer table and the scores behind it.
 
     Attributes
     ----------
@@ -133,7 +157,7 @@ class Outcome:
     scores: NDArray[np.float64]
 
     def row(self) -> dict[str, Any]:
-        """Return the row as it is published, scores left out."""
+        """Row as it is published, scores left out."""
         return {
             "instrument": self.label,
             "train_set": self.train_set,
@@ -146,7 +170,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """Hold all outcomes of a transfer study.
+    """All outcomes of a transfer study.
 
     Attributes
     ----------
@@ -161,17 +185,45 @@ class TransferResult:
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the tidy rows, one a (label, train set, test set, method, mode)."""
+        """Tidy rows, one per (label, train set, test set, method, mode)."""
         return [outcome.row() for outcome in self.outcomes]
 
+    def to_frame(self) -> pd.DataFrame:
+        """Table of `rows`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
     def __repr__(self) -> str:
-        """Return the size in words."""
+        """Size in words."""
         methods = name_some(dict.fromkeys(o.method for o in self.outcomes), 9)
         return f"TransferResult({len(self.outcomes)} rows, methods {methods})"
 
 
+class Records(list[_Record]):
+    """List of results of one kind, which knows its columns even where it is empty.
+
+    Parameters
+    ----------
+    kind : type
+        Their dataclass.
+    items : iterable
+    """
+
+    def __init__(self, kind: type[_Record], items: Iterable[_Record] = ()) -> None:
+        super().__init__(items)
+        self.kind = kind
+
+    def to_frame(self) -> pd.DataFrame:
+        """Table of the results, one row each and one column per attribute."""
+        import pandas as pd
+
+        names = [one.name for one in fields(self.kind)]  # type: ignore[arg-type]
+        return pd.DataFrame([asdict(item) for item in self], columns=names)  # type: ignore[call-overload]
+
+
 def measure(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:
-    """Return the published metrics of one classifier on one test set.
+    """Metrics of one classifier on one test set, as they are published.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,25 +17,27 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 from biasaudio._validation import check_choice
 from biasaudio.errors import DataError
-from biasaudio.transfer._spaces import KernelSpace, LinearSpace, Space
-from biasaudio.transfer.path import fit_path, inner_products, prefers_products
-from biasaudio.transfer.task import Outcome, Task, measure
+from biasaudio.transfer.logistic import fit_path, inner_products, prefers_products
+from biasaudio.transfer.task import Outcome, Piece, Task, measure
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms.kernel import KernelMap
 from biasaudio.transforms.methods import ORIGINAL, Method
 
 __all__ = [
     "GENRES",
+    "N_FOLDS",
     "PENALTIES",
     "SEED",
     "SOLVERS",
-    "Cell",
-    "cells",
+    "KernelSpace",
+    "LinearSpace",
+    "Wang2023Protocol",
+    "is_kernel",
     "published_sample",
-    "run_cell",
 ]
 
 GENRES = ("pop_rock", "jazz_blue", "classical", "country_folk")
@@ -48,57 +50,82 @@ _Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Name one independent piece of the study: what shares the vectors of a label.
+class Wang2023Protocol:
+    """Training sets cut to one size, one classifier per label, the seed being fixed.
 
     Attributes
     ----------
-    label : int
-    methods : tuple of Method or None
-        None is no correction.
-    modes : tuple of {"global", "classwise"}
-    is_kernel : bool
-        Whether the methods work on kernel features.
     solver : {"newton", "liblinear"}
     """
 
-    label: int
-    methods: tuple[Method | None, ...]
-    modes: tuple[str, ...]
-    is_kernel: bool = False
     solver: str = "newton"
 
+    def prepare(self, task: Task) -> Task:
+        """Task as it is, once it is known to be one of this protocol."""
+        check_choice(self.solver, "solver", SOLVERS)
+        if task.genre is None or not np.isin(task.genre, GENRES).all():
+            raise DataError(
+                f"protocol wang2023 needs one of the genres {', '.join(GENRES)} for every clip; "
+                "leave other clips out, or use protocol 'default'"
+            )
+        if len(task.domains) != 2:
+            raise DataError(
+                f"protocol wang2023 compares two datasets, and there are {len(task.domains)}; "
+                "choose two, or use protocol 'default'"
+            )
+        return task
 
-def cells(
-    task: Task,
-    methods: Sequence[Method],
-    modes: Sequence[str],
-    seed: int,
-    *,
-    solver: str = "newton",
-) -> Iterator[Cell]:
-    """Yield the pieces; the protocol fixes its own seed, so ``seed`` is not used."""
-    check_choice(solver, "solver", SOLVERS)
-    if task.genre is None or not np.isin(task.genre, GENRES).all():
-        raise DataError(
-            "protocol wang2023 needs one of the genres "
-            f"{', '.join(GENRES)} for every clip; leave other clips out, or use protocol 'default'"
-        )
-    if len(task.domains) != 2:
-        raise DataError(
-            f"protocol wang2023 compares two datasets, and there are {len(task.domains)}; choose "
-            "two, or use protocol 'default'"
-        )
-    linear = tuple(method for method in methods if method.estimator is not KernelMap)
-    kernel = tuple(method for method in methods if method.estimator is KernelMap)
-    for label in range(len(task.label_names)):
-        yield Cell(label, (None, *linear), tuple(modes), False, solver)
-        if kernel:
-            yield Cell(label, kernel, tuple(modes), True, solver)
+    def pieces(
+        self, task: Task, methods: Sequence[Method], modes: Sequence[str]
+    ) -> Iterator[Piece]:
+        """Pieces of one label: the linear methods share its vectors, the kernel ones theirs."""
+        linear = tuple(method for method in methods if method.estimator is not KernelMap)
+        kernel = tuple(method for method in methods if method.estimator is KernelMap)
+        for label in range(len(task.label_names)):
+            yield Piece((None, *linear), tuple(modes), (label,))
+            if kernel:
+                yield Piece(kernel, tuple(modes), (label,))
+
+    def run(self, task: Task, piece: Piece) -> list[Outcome]:
+        """Outcomes of each correction, fitted once, and a classifier per training set."""
+        (label,) = piece.labels
+        training = _training_rows(task, label)
+        space = (KernelSpace if is_kernel(piece) else LinearSpace)(task.X, training)
+        corrections = _corrections(task, piece, space, training)
+        tests = {name: task.rows(label, name, train=False) for name in task.domains}
+        outcomes = []
+        for source, rows in training.items():
+            X, y = space.training(source), task.Y[rows, label]
+            products = None
+            if self.solver == "newton" and prefers_products(len(rows) // N_FOLDS * 2, X.shape[1]):
+                products = inner_products(X)
+            models = [_classifier(X, y, one, source, self.solver, products) for one in corrections]
+            for target, test in tests.items():
+                through = [
+                    _through(one.affine(target), model) for one, model in zip(corrections, models)
+                ]
+                scores = _scores(space.seen_from(source, test), through)
+                for one, model, values in zip(corrections, models, scores.T):
+                    metrics = measure(task.Y[test, label], values)
+                    metrics |= {"n_train": len(rows), "C": model.C}
+                    outcomes += [
+                        Outcome(
+                            *(task.label_names[label], source, target, one.name, mode),
+                            metrics,
+                            values,
+                        )
+                        for mode in one.modes
+                    ]
+        return outcomes
+
+
+def is_kernel(piece: Piece) -> bool:
+    """Whether the methods of a piece work on kernel features."""
+    return all(method is not None and method.estimator is KernelMap for method in piece.methods)
 
 
 def published_sample(rows: _Rows, genre: NDArray[np.str_], n: int) -> _Rows:
-    """Return about n of the rows, in the genre proportions that they have.
+    """About n of the rows, in the genre proportions that they have.
 
     Parameters
     ----------
@@ -137,7 +164,7 @@ def published_sample(rows: _Rows, genre: NDArray[np.str_], n: int) -> _Rows:
 
 
 def _training_rows(task: Task, label: int) -> dict[str, _Rows]:
-    """Return the cut training set of each dataset: positives, then negatives."""
+    """Cut training set of each dataset: positives, then negatives."""
     parts = {}
     for name in task.domains:
         rows = task.rows(label, name, train=True)
@@ -158,52 +185,16 @@ def _training_rows(task: Task, label: int) -> dict[str, _Rows]:
     return training
 
 
-def run_cell(task: Task, cell: Cell) -> list[Outcome]:
-    """Fit each correction once and a classifier once a training set, scored everywhere."""
-    training = _training_rows(task, cell.label)
-    space = (KernelSpace if cell.is_kernel else LinearSpace)(task.X, training)
-    corrections = _corrections(task, cell, space, training)
-    tests = {name: task.rows(cell.label, name, train=False) for name in task.domains}
-    outcomes = []
-    for source, rows in training.items():
-        X, y = space.training(source), task.Y[rows, cell.label]
-        products = None
-        if cell.solver == "newton" and prefers_products(len(rows) // N_FOLDS * 2, X.shape[1]):
-            products = inner_products(X)
-        models = [_classifier(X, y, one, source, cell.solver, products) for one in corrections]
-        for target, test in tests.items():
-            through = [
-                _through(one.affine(target), model) for one, model in zip(corrections, models)
-            ]
-            scores = _scores(space.seen_from(source, test), through)
-            for one, model, values in zip(corrections, models, scores.T):
-                metrics = measure(task.Y[test, cell.label], values)
-                metrics |= {"n_train": len(rows), "C": model.C}
-                outcomes += [
-                    Outcome(
-                        task.label_names[cell.label],
-                        source,
-                        target,
-                        one.name,
-                        mode,
-                        metrics,
-                        values,
-                    )
-                    for mode in one.modes
-                ]
-    return outcomes
-
-
 @dataclass(frozen=True)
 class _Correction:
-    """Hold a fitted correction, None for none, and the rows of the table that it is for."""
+    """Fitted correction, None for none, and the rows of the table that it is for."""
 
     name: str
     modes: tuple[str, ...]
     fitted: Any
 
     def affine(self, domain: str) -> Affine | None:
-        """Return the map of the clips of one dataset."""
+        """Map of the clips of one dataset; None is the identity."""
         if self.fitted is None:
             return None
         found: Affine = (
@@ -213,20 +204,21 @@ class _Correction:
 
 
 def _corrections(
-    task: Task, cell: Cell, space: Space, training: Mapping[str, _Rows]
+    task: Task, piece: Piece, space: LinearSpace, training: Mapping[str, _Rows]
 ) -> list[_Correction]:
-    """Fit the corrections of a piece; those of one mode share their vectors."""
+    """Corrections of a piece, fitted; those of one mode share their vectors."""
+    (label,) = piece.labels
     parts = {"global": list(training.values())}
-    parts["classwise"] = [rows[task.Y[rows, cell.label]] for rows in parts["global"]]
+    parts["classwise"] = [rows[task.Y[rows, label]] for rows in parts["global"]]
     found = {}
-    for mode in cell.modes:
+    for mode in piece.modes:
         X = space.joint(parts[mode])
         columns: dict[str, Any] = task.columns(np.concatenate(parts[mode]))
-        for method in cell.methods:
+        for method in piece.methods:
             name = method.name if method else ORIGINAL
-            linear = method.on_features() if method and cell.is_kernel else method
+            linear = method.on_features() if method and is_kernel(piece) else method
             if linear is None:
-                found[name, ""] = _Correction(name, cell.modes, None)
+                found[name, ""] = _Correction(name, piece.modes, None)
             elif mode in linear.modes:
                 fitted = linear.fit(X, compat="wang2023", **columns)
                 found[name, mode] = _Correction(name, (mode,), fitted)
@@ -241,7 +233,7 @@ def _classifier(
     solver: str,
     products: NDArray[np.float64] | None,
 ) -> _Linear:
-    """Return the published classifier of corrected vectors: balanced, C by three plain folds."""
+    """Classifier of corrected vectors, as published: balanced, C by three plain folds."""
     folds = StratifiedKFold(N_FOLDS)
     affine = one.affine(source)
     if affine is not None:
@@ -249,7 +241,7 @@ def _classifier(
         X = affine(X)
     if solver == "newton":
         found = fit_path(X, y, PENALTIES, folds.split(X, y), products=products)
-        return _Linear(found.weights, found.intercept, found.C)
+        return _Linear(found.weights, found.offset, found.C)
     model = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=SEED)
     search = GridSearchCV(model, {"C": PENALTIES}, scoring="roc_auc", cv=folds)
     with warnings.catch_warnings():
@@ -261,27 +253,100 @@ def _classifier(
 
 @dataclass(frozen=True)
 class _Linear:
-    """Hold the weights and the intercept of a classifier."""
+    """Weights and offset of a classifier."""
 
     weights: _Floats
-    intercept: float
+    offset: float
     C: float
 
 
 def _through(affine: Affine | None, model: _Linear) -> _Linear:
-    """Return the classifier of uncorrected vectors that scores as this does of corrected ones.
+    """Classifier of uncorrected vectors that scores as this one does corrected ones.
 
-    So the test clips are corrected for no method: one product scores all.
+    So no test clip is corrected: one product scores all methods.
     """
     if affine is None:
         return model
-    return _Linear(*affine.pull_back(model.weights, model.intercept), model.C)
+    return _Linear(*affine.pull_back(model.weights, model.offset), model.C)
 
 
 def _scores(X: _Floats, models: Sequence[_Linear]) -> NDArray[np.float64]:
-    """Return the decision values [shape=(n, n_models)], products in float64."""
+    """Decision values [shape=(n, n_models)], products in float64."""
     W = np.stack([model.weights for model in models], axis=1)
-    intercepts = np.array([model.intercept for model in models])
+    offsets = np.array([model.offset for model in models])
     blocks = [X[start : start + 256].astype(np.float64) @ W for start in range(0, len(X), 256)]
-    scores: NDArray[np.float64] = np.concatenate(blocks) + intercepts
+    scores: NDArray[np.float64] = np.concatenate(blocks) + offsets
     return scores
+
+
+class LinearSpace:
+    """Vectors that corrections are fitted on and that are classified, as they are.
+
+    Parameters
+    ----------
+    X : np.ndarray [shape=(n, d)]
+    training : mapping of str to np.ndarray of int
+        The training clips of each dataset.
+    """
+
+    def __init__(self, X: _Floats, training: Mapping[str, _Rows]) -> None:
+        self._X, self._training = X, training
+
+    def joint(self, parts: Iterable[_Rows]) -> _Floats:
+        """Vectors of the rows of all datasets, one dataset after the other."""
+        return self._X[np.concatenate(list(parts))]
+
+    def training(self, source: str) -> _Floats:
+        """Vectors of the training set of a dataset, for its classifier."""
+        return self._X[self._training[source]]
+
+    def seen_from(self, source: str, rows: _Rows) -> _Floats:
+        """Vectors of other rows, for the classifier of a dataset."""
+        return self._X[rows]
+
+
+class KernelSpace(LinearSpace):
+    """One draw of random Fourier features of a Gaussian kernel in place of the vectors.
+
+    Parameters
+    ----------
+    X : np.ndarray [shape=(n, d)]
+    training : mapping of str to np.ndarray of int
+        The training clips of each dataset, which the width follows from.
+
+    Notes
+    -----
+    As the published code does, each dataset is standardised by itself where
+    corrections are fitted, and all clips by the training set of the
+    classifier where they are classified.  The map is the same in both, so
+    a whole training set has the same features in both.
+    """
+
+    def __init__(self, X: _Floats, training: Mapping[str, _Rows]) -> None:
+        super().__init__(X, training)
+        self._scalers = {name: StandardScaler().fit(X[rows]) for name, rows in training.items()}
+        standardised = {
+            name: one.transform(X[training[name]]) for name, one in self._scalers.items()
+        }
+        self._map = KernelMap().fit(np.concatenate(list(standardised.values())))
+        self._features = {name: self._map.transform(Z) for name, Z in standardised.items()}
+
+    def joint(self, parts: Iterable[_Rows]) -> _Floats:
+        """Features of the rows, each dataset standardised by itself."""
+        return np.concatenate([self._own(rows) for rows in parts])
+
+    def training(self, source: str) -> _Floats:
+        """Features of the training set of a dataset, for its classifier."""
+        return self._features[source]
+
+    def seen_from(self, source: str, rows: _Rows) -> _Floats:
+        """Features of other rows, for the classifier of a dataset."""
+        features: _Floats = self._map.transform(self._scalers[source].transform(self._X[rows]))
+        return features
+
+    def _own(self, rows: _Rows) -> _Floats:
+        for name, training in self._training.items():
+            if rows is training:
+                return self._features[name]
+        features: _Floats = self._map.transform(StandardScaler().fit_transform(self._X[rows]))
+        return features

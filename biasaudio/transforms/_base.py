@@ -11,10 +11,10 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from biasaudio._validation import (
+    as_seed,
     check_alpha,
     check_categories,
     check_choice,
-    check_count,
     check_features,
     check_sample_weight,
     name_some,
@@ -401,17 +401,6 @@ class StreamingFit(BaseTransform):
             self.domains_ = np.array([name for name in cells if name not in few])
             if len(self.domains_) > 1:
                 self._fit_moments(moments)
-
-
-def as_seed(random_state: int | np.random.Generator | None) -> int:
-    """Whole number from which a correction makes all its streams of random numbers.
-
-    An int is taken as it is, so that fits on parts of the clips and batches of
-    ``partial_fit`` draw alike; None and a generator draw one.
-    """
-    if random_state is None or isinstance(random_state, np.random.Generator):
-        return int(np.random.default_rng(random_state).integers(2**31))
-    return check_count(random_state, "random_state", 0)
 
 
 def clip_weights(

@@ -13,7 +13,7 @@ from biasaudio._linalg import right_vectors, smaller_gram_eigh
 from biasaudio._parallel import one_blas_thread
 from biasaudio._validation import check_categories, check_count, check_features, check_number
 from biasaudio.errors import DataError, warn
-from biasaudio.probes.inference import weighted_auc
+from biasaudio.probes.metrics import weighted_auc
 from biasaudio.transforms._base import as_seed
 from biasaudio.transforms.class_shifts import ClassShifts, Labelled
 
