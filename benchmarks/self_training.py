@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from biasaudio.moments import Moments
 from biasaudio.probes.ridge import common_units
 from biasaudio.transfer import Task, evaluate
-from biasaudio.transforms._shifts import ClassShifts, class_shifts
+from biasaudio.transforms.class_shifts import ClassShifts, class_shifts
 from biasaudio.transforms.selftrain import FACTORS, pseudo_shifts
 
 Array = NDArray[Any]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
+from types import FrameType
 
 __all__ = [
     "BiasAudioError",
@@ -19,7 +19,9 @@ __all__ = [
     "warn",
 ]
 
-_PACKAGE = str(Path(__file__).parent)
+# Frames of these stand between the caller and us: scikit-learn's in ``fit_transform`` and in
+# pipelines, those of contextlib where a context manager decorates one of our functions.
+_BETWEEN = {"biasaudio", "sklearn", "contextlib"}
 
 
 class BiasAudioError(Exception):
@@ -54,6 +56,10 @@ def warn(message: str, category: type[Warning] = BiasAudioWarning) -> None:
     category : type of Warning
     """
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and _package_of(frame) in _BETWEEN:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def _package_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

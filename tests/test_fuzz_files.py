@@ -26,7 +26,7 @@ from biasaudio.results import AuditResult
 from biasaudio.store import import_file
 from biasaudio.store.readers import open_vectors, read_columns_file
 from biasaudio.transforms import LEACE, DomainCentering, KernelMap, LDAProjection, load, save
-from biasaudio.transforms._archive import digest
+from biasaudio.transforms.persist import digest
 from biasaudio.transforms.persist import read_header
 
 DOMAINS = np.array(["a", "b"] * 10)

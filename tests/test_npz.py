@@ -18,7 +18,7 @@ from biasaudio.errors import DataError
 from biasaudio.store import import_file
 from biasaudio.store.readers import open_vectors, read_columns_file
 from biasaudio.transforms import LEACE, DomainCentering, load, save
-from biasaudio.transforms._archive import digest
+from biasaudio.transforms.persist import digest
 from biasaudio.transforms.persist import read_header
 
 ARRAYS = {

@@ -31,6 +31,8 @@ from biasaudio.transforms import (
     DomainStandardizer,
     LDAProjection,
     MultiLDAProjection,
+    NullspaceProjection,
+    RobustLEACE,
 )
 from biasaudio.transforms.methods import apply_correction, check_methods
 
@@ -281,6 +283,24 @@ def test_specific_bad_input_is_named(small):
         DomainCentering().fit(X, domain=domain, balance=domain)
     with pytest.raises(ParameterError, match=r"method 'leaec' is not known.*did you mean 'leace'"):
         check_methods(["leaec"])
+
+
+@pytest.mark.parametrize("call", ["fit", "fit_transform"])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        LDAProjection(shrinkage=0.1),
+        LEACE(),
+        RobustLEACE(leakage=0.51),
+        NullspaceProjection(n_iter=50, variance=1.0),
+    ],
+    ids=repr,
+)
+def test_a_warning_points_at_the_line_of_the_caller(transform, call, rng):
+    X, domain = rng.normal(size=(40, 12)), np.r_[["a"] * 38, ["b"] * 2]
+    with pytest.warns(BiasAudioWarning) as caught:
+        getattr(transform, call)(X, domain=domain)
+    assert {one.filename for one in caught} == {__file__}
 
 
 @pytest.mark.parametrize("name", ["mlda", "rleace", "inlp"])

@@ -9,7 +9,7 @@ from scipy.linalg import fractional_matrix_power
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.moments import Moments
 from biasaudio.transforms._covariance import Group
-from biasaudio.transforms.alignment import CORAL
+from biasaudio.transforms.coral import CORAL
 
 EXACT = 1e-9
 
@@ -204,7 +204,7 @@ def test_the_automatic_thin_map_is_the_dense_one(rng):
     cells = Moments(dtype=np.float64).update(X, domain=domain).by("domain")
     groups = [Group(cell, X[domain == k]) for k, cell in sorted(cells.items())]
     dense = CORAL().fit(X, domain=domain)
-    dense._align(groups)
+    dense._solve(groups)
     assert dense.shrinkage_[0] == pytest.approx(thin.shrinkage_[0], abs=EXACT)
     new = rng.normal(size=(30, 90))
     where = np.repeat(["a", "b", "c"], 10)

@@ -76,7 +76,7 @@ def test_it_is_neurocombat(rng, case, shrinkage):
     with contextlib.redirect_stdout(io.StringIO()):
         found = reference(X.T.copy(), frame, "domain", categorical, continuous, eb=shrinkage)
     expected = found["data"].T
-    combat = ComBat(shrinkage=shrinkage)
+    combat = ComBat(empirical_bayes=shrinkage)
     Z = combat.fit_transform(X, domain=domain, preserve=preserve(label, level))
     assert np.abs(expected - X).max() > 1
     np.testing.assert_allclose(Z, expected, atol=1e-6)
@@ -90,7 +90,7 @@ def test_it_is_the_paper(rng, case, n, d, shrinkage):
     preserve = CASES[case][0]
     X, domain, label, level = planted(rng, n, d)
     columns = preserve(label, level)
-    Z = ComBat(shrinkage=shrinkage).fit_transform(X, domain=domain, preserve=columns)
+    Z = ComBat(empirical_bayes=shrinkage).fit_transform(X, domain=domain, preserve=columns)
     if case == "classes":
         columns = one_hot(label)[:, 1:]
     elif case == "a number":
@@ -104,7 +104,7 @@ def test_it_is_the_paper(rng, case, n, d, shrinkage):
 
 def test_without_shrinkage_means_and_scales_are_equal_and_were_not(rng):
     X, domain, _, _ = planted(rng)
-    Z = ComBat(shrinkage=False).fit_transform(X, domain=domain)
+    Z = ComBat(empirical_bayes=False).fit_transform(X, domain=domain)
     for statistic in (lambda V: V.mean(axis=0), lambda V: V.std(axis=0, ddof=1)):
         gaps = [
             np.abs(statistic(V[domain == "a"]) - statistic(V[domain == "b"])).max() for V in (X, Z)
@@ -116,7 +116,7 @@ def test_without_shrinkage_means_and_scales_are_equal_and_were_not(rng):
 def test_shrinkage_takes_out_less_of_small_domains(rng):
     X = rng.normal(size=(206, 40))
     domain = np.repeat(["a", "b"], [200, 6])
-    plain = ComBat(shrinkage=False).fit(X, domain=domain)
+    plain = ComBat(empirical_bayes=False).fit(X, domain=domain)
     shrunk = ComBat().fit(X, domain=domain)
     # Nothing differs but by chance, so the right location is 0 and the right scale 1.
     for name, right in (("locations_", 0), ("scales_", 1)):

@@ -33,7 +33,7 @@ def test_what_transform_cannot_preserve_is_named(rng):
     fitted = fit(X, domain=domain, preserve=label)
     with pytest.raises(DataError, match="preserve has 'tuba', which fit did not see; it saw"):
         fitted.transform(X, domain=domain, preserve=np.where(label == "oboe", "tuba", label))
-    with pytest.raises(DataError, match="but fit saw one category a clip"):
+    with pytest.raises(DataError, match="but fit saw one category per clip"):
         fitted.transform(X, domain=domain, preserve=level)
     with pytest.raises(DataError, match=r"preserve has 2 column\(s\), but fit saw 1 column"):
         fit(X, domain=domain, preserve=level).transform(
@@ -49,8 +49,8 @@ def test_other_errors_are_named(rng):
     X, domain, label, _ = planted(rng)
     with pytest.raises(ParameterError, match=r"ComBat\.fit was called without domain"):
         ComBat().fit(X)
-    with pytest.raises(ParameterError, match="shrinkage='auto' is not allowed; give True or False"):
-        ComBat(shrinkage="auto").fit(X, domain=domain)
+    with pytest.raises(ParameterError, match="empirical_bayes='auto' is not allowed; give True or False"):
+        ComBat(empirical_bayes="auto").fit(X, domain=domain)
     with pytest.raises(ParameterError, match="unseen='ignore' is not known"):
         ComBat(unseen="ignore").fit(X, domain=domain)
     few = np.r_[np.flatnonzero(domain != "c"), np.flatnonzero(domain == "c")[:1]]
@@ -60,8 +60,8 @@ def test_other_errors_are_named(rng):
             pytest.raises(DataError, match="domain 'c' has one clip, which has no scale"),
         ):
             ComBat().fit(X[few], domain=domain[few], preserve=preserve)
-    with pytest.raises(DataError, match=r"1 of 1 features vary .* set shrinkage=False"):
+    with pytest.raises(DataError, match=r"1 of 1 features vary .* set empirical_bayes=False"):
         ComBat().fit(X[:, :1], domain=domain)
-    assert np.isfinite(ComBat(shrinkage=False).fit_transform(X[:, :1], domain=domain)).all()
+    assert np.isfinite(ComBat(empirical_bayes=False).fit_transform(X[:, :1], domain=domain)).all()
     with pytest.raises(DataError, match="a domain has no clip with a weight above 0"):
         ComBat().fit(X, domain=domain, sample_weight=domain != "a")

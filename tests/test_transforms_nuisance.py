@@ -5,14 +5,15 @@ import pytest
 from sklearn.base import clone
 
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
-from biasaudio.transforms._shifts import class_shifts, read_labels
-from biasaudio.transforms.nuisance import NuisanceProjection
-from biasaudio.transforms.within import WithinClassNormalization
+from biasaudio.transforms.class_shifts import class_shifts
+from biasaudio.transforms import ComBat
+from biasaudio.transforms.nap import NuisanceProjection
+from biasaudio.transforms.wccn import WithinClassNormalization
 
 CLASSES = np.array(["harp", "oboe", "tuba"])
 FIXED = [
     NuisanceProjection(strength=10.0),
-    NuisanceProjection(rank=2),
+    NuisanceProjection(n_components=2),
     WithinClassNormalization(strength=10.0, shrinkage=0.1),
 ]
 fixed = pytest.mark.parametrize("make", FIXED, ids=["soft", "hard", "wccn"])
@@ -37,7 +38,9 @@ def shifts(X, domain, label):
 @pytest.mark.parametrize("keep_common", [True, False])
 def test_hard_projection_of_full_rank_leaves_no_shift_but_the_common_one(rng, domains, keep_common):
     X, domain, label = planted(rng, domains=domains)
-    nap = NuisanceProjection(rank=99, keep_common=keep_common).fit(X, domain=domain, label=label)
+    nap = NuisanceProjection(n_components=99, keep_common=keep_common).fit(
+        X, domain=domain, label=label
+    )
     before, after = (shifts(Z, domain, label) for Z in (X, nap.transform(X)))
     if keep_common:
         before, after = before.centred(), after.centred()
@@ -158,8 +161,10 @@ def test_float32_with_large_means_loses_nothing(rng, make):
 def test_weights_count_as_repeats(rng):
     X, domain, label = planted(rng)
     w = rng.integers(0, 3, len(X))
-    weighted = NuisanceProjection(rank=2).fit(X, domain=domain, label=label, sample_weight=w)
-    repeated = NuisanceProjection(rank=2).fit(
+    weighted = NuisanceProjection(n_components=2).fit(
+        X, domain=domain, label=label, sample_weight=w
+    )
+    repeated = NuisanceProjection(n_components=2).fit(
         np.repeat(X, w, axis=0), domain=np.repeat(domain, w), label=np.repeat(label, w)
     )
     np.testing.assert_allclose(weighted.transform(X), repeated.transform(X), atol=1e-9)
@@ -169,7 +174,7 @@ def test_auto_turns_the_shifts_down_and_says_what_the_folds_said(rng):
     X, domain, label = planted(rng, n=600, size=1.5)
     for transform in (
         NuisanceProjection(),
-        NuisanceProjection(strength=None, rank="auto"),
+        NuisanceProjection(strength=None, n_components="cv"),
         WithinClassNormalization(),
     ):
         transform.fit(X, domain=domain, label=label, groups=np.arange(600) // 2)
@@ -229,7 +234,7 @@ def test_errors_name_the_way_out(rng):
     with pytest.raises(ParameterError, match="needs all clips at once"):
         wccn.partial_fit(X, domain=domain, label=label)
     with pytest.raises(ParameterError, match="was fitted by fit"):
-        NuisanceProjection(rank=1).fit(X, domain=domain, label=label).partial_fit(
+        NuisanceProjection(n_components=1).fit(X, domain=domain, label=label).partial_fit(
             X, domain=domain, label=label
         )
     rows = [np.flatnonzero((domain == k) & (label == c))[0] for k in "ab" for c in CLASSES]
@@ -237,9 +242,9 @@ def test_errors_name_the_way_out(rng):
         wccn.fit(X[rows], domain=domain[rows], label=label[rows])
     for bad, name in (
         ({"strength": -1}, "strength"),
-        ({"strength": None}, "rank"),
-        ({"rank": 0}, "rank"),
-        ({"shrinkage": 2}, "shrinkage"),
+        ({"strength": None}, "n_components"),
+        ({"n_components": 0}, "n_components"),
+        ({"shift_shrinkage": 2}, "shift_shrinkage"),
         ({"labels": "guess"}, "labels"),
     ):
         with pytest.raises(ParameterError, match=name):
@@ -261,6 +266,58 @@ def test_pseudo_labels_stand_behind_a_gate(rng):
 
 
 def test_labels_are_read_as_categories(rng):
-    classes, Y = read_labels([3, 11, 3], 3)
-    assert classes.tolist() == [3, 11]
-    assert Y.tolist() == [[True, False], [False, True], [True, False]]
+    X, domain, label = planted(rng)
+    numbers = np.array([3, 11, 20])[np.searchsorted(CLASSES, label)]
+    nap = NuisanceProjection(strength=10.0).fit(X, domain=domain, label=numbers)
+    assert nap.classes_.tolist() == nap.fitted_classes_.tolist() == [3, 11, 20]
+    by_name = NuisanceProjection(strength=10.0).fit(X, domain=domain, label=label)
+    np.testing.assert_allclose(nap.transform(X), by_name.transform(X), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "refused"),
+    [
+        (FIXED[0], "no class has two clips in a domain"),
+        (FIXED[2], "no class has two clips in a domain"),
+        (ComBat(), "needs two to compare"),
+    ],
+    ids=["nap", "wccn", "combat"],
+)
+def test_a_batch_that_is_refused_is_not_counted(rng, make, refused):
+    # The first batch leaves every class and domain with one clip, or one feature that varies.
+    X, domain, label = planted(rng, n=400)
+    columns = {} if isinstance(make, ComBat) else {"label": label}
+    streamed, whole = clone(make), clone(make).partial_fit(X, domain=domain, **columns)
+    rows = [np.flatnonzero((domain == k) & (label == c))[0] for k in "ab" for c in CLASSES]
+    batch = X[rows] if columns else X[rows] * (np.arange(12) == 0)
+    for _ in range(3):
+        with pytest.raises(DataError, match=refused):
+            streamed.partial_fit(
+                batch, domain=domain[rows], **{key: v[rows] for key, v in columns.items()}
+            )
+    assert not {key for key in vars(streamed) if key.endswith("_")}
+    streamed.partial_fit(X, domain=domain, **columns)
+    keywords = {"domain": domain} if isinstance(make, ComBat) else {}
+    np.testing.assert_array_equal(streamed.transform(X, **keywords), whole.transform(X, **keywords))
+    # A later batch that is refused leaves the fit as it was.
+    before = {key: id(value) for key, value in vars(streamed).items()}
+    wrong = {key: v[:5] for key, v in columns.items()}
+    with pytest.raises(DataError):
+        streamed.partial_fit(X[:5, :3], domain=domain[:5], **wrong)
+    assert {key: id(value) for key, value in vars(streamed).items()} == before
+
+
+def test_a_generator_deals_out_folds(rng):
+    X, domain, label = planted(rng, n=600)
+    for cls in (NuisanceProjection, WithinClassNormalization):
+        for state in (None, np.random.default_rng(3)):
+            fitted = cls(random_state=state).fit(X, domain=domain, label=label)
+            assert fitted.scores_ is not None
+
+
+def test_warnings_point_at_the_line_that_asked(rng):
+    X, domain, label = planted(rng)
+    fitted = clone(FIXED[0]).fit(X, domain=domain, label=label)
+    with pytest.warns(BiasAudioWarning, match="kazoo") as caught:
+        fitted.check_classes(["kazoo"])
+    assert caught[0].filename == __file__

@@ -19,7 +19,8 @@ from biasaudio.transforms import (
     WithinClassNormalization,
     selftrain,
 )
-from biasaudio.transforms.methods import method_of
+import biasaudio.transforms.nap as nap_page
+from biasaudio.transforms.methods import as_correction, method_of
 
 LABELLED = (NuisanceProjection, WithinClassNormalization)
 
@@ -37,7 +38,7 @@ def clips():
 
 @pytest.mark.parametrize("cls", LABELLED)
 @pytest.mark.parametrize("size", [100, 1000])
-@pytest.mark.parametrize("strength", ["auto", 10.0])
+@pytest.mark.parametrize("strength", ["cv", 10.0])
 def test_groups_of_another_length_are_refused(clips, cls, size, strength):
     X, domain, label = clips
     with pytest.raises(DataError, match=rf"groups has shape \({size},\), but X has 240 clips"):
@@ -110,7 +111,7 @@ def test_auto_warns_where_no_strength_helps_and_only_there(clips, monkeypatch):
         warnings.simplefilter("error")
         nap.fit(X, domain=domain, label=label)
     # Shifts that are made larger can only do harm.
-    monkeypatch.setattr(NuisanceProjection, "_gains", lambda self, s, f, scale=1: 9 + 0 * s)
+    monkeypatch.setattr(nap_page, "_gains", lambda found, sizes, amount, **options: 9 + 0 * sizes)
     with pytest.warns(BiasAudioWarning, match="no strength of NuisanceProjection helps"):
         nap.fit(X, domain=domain, label=label)
     assert nap.scores_["across"][0] > nap.scores_["across"][1:].max()
@@ -186,3 +187,34 @@ def test_what_compares_classes_is_not_fitted_on_one(name):
     )
     with pytest.raises(ParameterError, match="compares classes, and mode 'classwise' fits on one"):
         evaluate(task, methods=[name], modes=("classwise",))
+
+
+def test_a_correction_may_be_named_or_given():
+    assert [type(as_correction(name)) for name in METHODS] == [
+        method.estimator for method in METHODS.values()
+    ]
+    given = NuisanceProjection(strength=3.0)
+    again = as_correction(given)
+    assert again is not given
+    assert again.get_params() == given.get_params()
+    for wrong, message in (
+        ("leac", "correction 'leac' is not known.*did you mean 'leace'"),
+        (LEACE, r"is the class LEACE; give an estimator such as LEACE\(\)"),
+        (3, "is the object int; give an estimator"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            as_correction(wrong)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["leace", "wccn", "standardize", "coral", "combat"])
+def test_what_overflows_is_named_and_not_returned(clips, name, dtype):
+    X, domain, label = clips
+    columns = {"label": label} if name == "wccn" else {}
+    some = as_correction(name).fit(X, domain=domain, **columns)
+    huge = X.astype(dtype)
+    huge[7] = np.sign(huge[7]) * np.finfo(dtype).max
+    keywords = {"domain": domain} if some.domain_aware else {}
+    with pytest.raises(DataError, match=rf"overflows: .* {np.dtype(dtype)} of 1 of 240 .* row 7;"):
+        some.transform(huge, **keywords)
+    assert np.isfinite(some.transform(X.astype(dtype) * 1e30, **keywords)).all()

@@ -19,7 +19,7 @@ def classes(rng, centers, n=N):
 
 @pytest.fixture
 def planted(rng):
-    """Give source and target clips whose classes shift along a direction of their own each."""
+    """Source and target clips whose classes shift along a direction of their own each."""
     d = 24
     centers = 4 * np.eye(K, d)
     shifts = 3 * np.eye(K, d, k=K) + 2 * np.eye(K, d)[:, ::-1]
@@ -29,7 +29,7 @@ def planted(rng):
 
 
 def noise_of_corrected(found, source, codes, target, truth):
-    """Return the mean distance of target clips to their class in the source, after `found`."""
+    """Mean distance of target clips to their class in the source, after `found`."""
     shifts = found.class_shifts().shrunk("auto")
     _, sizes, V = np.linalg.svd(shifts.shifts, full_matrices=False)
     strength = 10 * found.strength_factor
@@ -217,7 +217,7 @@ def test_history_and_evidence_have_what_is_promised(planted):
         ({"groups_source": [1, 2]}, DataError, r"groups_source has shape \(2,\)"),
         ({"strength": -1}, ParameterError, "strength=-1"),
         ({"rounds": 0}, ParameterError, "rounds=0"),
-        ({"random_state": None}, ParameterError, "random_state=None"),
+        ({"random_state": -1}, ParameterError, "random_state=-1"),
     ],
 )
 def test_bad_input_is_named(rng, change, error, text):

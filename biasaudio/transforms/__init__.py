@@ -7,19 +7,19 @@ keep a fitted one in a small file that numpy alone can apply.
 """
 
 from biasaudio.transforms._affine import Affine
-from biasaudio.transforms.alignment import CORAL
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
 from biasaudio.transforms.combat import ComBat
+from biasaudio.transforms.coral import CORAL
 from biasaudio.transforms.export import to_onnx, to_torch
 from biasaudio.transforms.inlp import NullspaceProjection
 from biasaudio.transforms.kernel import KernelMap
 from biasaudio.transforms.lda import LDAProjection, MultiLDAProjection
 from biasaudio.transforms.leace import LEACE, MeanProjection
 from biasaudio.transforms.methods import METHODS, Method
-from biasaudio.transforms.nuisance import NuisanceProjection
+from biasaudio.transforms.nap import NuisanceProjection
 from biasaudio.transforms.persist import load, save
 from biasaudio.transforms.robust import RobustLEACE
-from biasaudio.transforms.within import WithinClassNormalization
+from biasaudio.transforms.wccn import WithinClassNormalization
 
 __all__ = [
     "CORAL",

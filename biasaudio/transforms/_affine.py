@@ -18,6 +18,7 @@ __all__ = [
     "apply_each",
     "array_namespace",
     "check_foreign",
+    "check_result",
     "concatenate",
     "project_out",
     "take",
@@ -92,16 +93,30 @@ class Affine:
         Returns
         -------
         array [shape=(n, d)]
+
+        Raises
+        ------
+        DataError
+            If a number of the result overflows its dtype.
         """
         xp = array_namespace(X)
         if xp is not np:
-            return X + self._change(X, lambda a: xp.asarray(a, dtype=X.dtype, device=X.device))
+            change = self._change(X, lambda a: xp.asarray(a, dtype=X.dtype, device=X.device))
+            return check_result(X + change)
+        # What overflows is named once, at the end, and not by numpy at every product.
+        with np.errstate(over="ignore", invalid="ignore"):
+            result, square = self._written(X, out)
+        return result if np.isfinite(square) else check_result(result)
+
+    def _written(self, X: _Floats, out: _Floats | None) -> tuple[_Floats, float]:
+        """Corrected vectors, and their squared length, finite if they are not too large."""
         out = np.empty_like(X) if out is None else out
         size = _WIDE_BLOCK if self.up is None else _BLOCK
         center, down, offset = (a.astype(X.dtype) for a in (self.center, self.down, self.offset))
         gain = None if self.gain is None else self.gain.astype(X.dtype)
         up = None if self.up is None else np.vstack([self.up, self.offset]).astype(X.dtype)
         buffer, ones = np.empty((min(size, len(X)), X.shape[1]), X.dtype), np.ones((size, 1))
+        total = 0.0
         for start in range(0, len(X), size):
             here, there = X[start : start + size], out[start : start + size]
             Z = np.subtract(here, center, out=buffer[: len(here)])
@@ -116,7 +131,9 @@ class Affine:
                 there += offset
             else:
                 _add_product(np.hstack([read, ones[: len(here)]], dtype=X.dtype), up, there)
-        return out
+            # While the block is in the cache, this costs little.
+            total += float(np.vdot(there, there))
+        return out, total
 
     def _change(self, X: Any, convert: Any) -> Any:
         """Change that is added to X; ``convert`` makes numpy arrays of its kind."""
@@ -198,17 +215,35 @@ def _add_product(left: _Floats, right: _Floats, out: _Floats) -> None:
 def apply_each(
     affines: Sequence[Affine], codes: NDArray[np.intp], X: _Floats, out: _Floats
 ) -> None:
-    """Write every row of X, changed by the map of its code; out may be X itself."""
+    """Write every row of X, changed by the map of its code; out may be X itself.
+
+    Raises
+    ------
+    DataError
+        If a number of the result overflows its dtype.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = _write_each(affines, codes, X, out)
+    if not np.isfinite(square):
+        check_result(out)
+
+
+def _write_each(
+    affines: Sequence[Affine], codes: NDArray[np.intp], X: _Floats, out: _Floats
+) -> float:
+    """Squared length of what was written."""
+    total = 0.0
     if any(affine.rank for affine in affines):
         for start in range(0, len(X), _WIDE_BLOCK):
             block = slice(start, start + _WIDE_BLOCK)
             for code in np.unique(codes[block]).tolist():
                 rows = np.flatnonzero(codes[block] == code)
                 if len(rows) == len(X[block]):
-                    affines[code](X[block], out[block])
+                    total += affines[code]._written(X[block], out[block])[1]
                 else:
-                    out[block][rows] = affines[code](X[block][rows])
-        return
+                    out[block][rows], square = affines[code]._written(X[block][rows], None)
+                    total += square
+        return total
     # About a centre that all have in common, the maps are two tables.
     zeros = np.zeros(X.shape[1])
     center = np.mean([affine.center for affine in affines], axis=0)
@@ -229,6 +264,35 @@ def apply_each(
             change *= np.take(gains, code, axis=0, out=table, mode="clip")
             change += np.take(shifts, code, axis=0, out=table, mode="clip")
         np.add(X[block], change, out=out[block])
+        total += float(np.vdot(out[block], out[block]))
+    return total
+
+
+def check_result(result: Any) -> Any:
+    """Corrected vectors, if they are finite, as what was corrected was.
+
+    Parameters
+    ----------
+    result : array [shape=(n, d)]
+
+    Returns
+    -------
+    array [shape=(n, d)]
+
+    Raises
+    ------
+    DataError
+        If a number became too large for its dtype.
+    """
+    xp = array_namespace(result)
+    if bool(xp.all(xp.isfinite(result))):
+        return result
+    bad = [i for i, row in enumerate(result) if not bool(xp.all(xp.isfinite(row)))]
+    raise DataError(
+        f"the correction overflows: it makes numbers too large for {result.dtype} of {len(bad)} of "
+        f"{len(result)} clips, first at row {bad[0]}; check the scale of X, and that it is the "
+        "embedding that was fitted"
+    )
 
 
 def array_namespace(X: Any) -> Any:

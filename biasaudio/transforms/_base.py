@@ -172,7 +172,8 @@ class DomainFreeTransform(BaseTransform):
         Raises
         ------
         DataError
-            If X has another width than in fit, or holds NaN or Inf.
+            If X has another width than in fit, or holds NaN or Inf, or the
+            result overflows its dtype.
         ParameterError
             If the result does not fit into ``out``.
         """
@@ -250,7 +251,8 @@ class DomainAwareTransform(BaseTransform):
         ParameterError
             If the domain is missing, or the result does not fit into ``out``.
         DataError
-            If a domain was not seen in fit and ``unseen="raise"``.
+            If a domain was not seen in fit and ``unseen="raise"``, or the
+            result overflows its dtype.
         """
         checked = self._transform_input(X)
         if domain is None:

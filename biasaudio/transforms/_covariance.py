@@ -164,9 +164,11 @@ class Covariance:
         try:
             return S.solve(B, pseudo=pseudo)
         except np.linalg.LinAlgError:
+            # Of two clips per domain, "auto" finds that nothing is to be shrunk.
+            what = "0.1, or give more clips" if self.shrinkage == "auto" else "'auto'"
             raise DataError(
                 f"the within-domain covariance of {S.size:.0f} clips in {len(B)} dimensions is "
-                f"singular at shrinkage={self.shrinkage!r}; use shrinkage='auto'"
+                f"singular at shrinkage={self.shrinkage!r}; use shrinkage={what}"
             ) from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,9 @@ from biasaudio.moments import Moments
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._base import DomainAwareTransform, StreamingFit, clip_weights
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["DomainCentering", "DomainStandardizer"]
 
 _Array = NDArray[np.float64]
@@ -19,7 +22,7 @@ _UNSEEN = ("raise", "identity", "global")
 
 
 class _PerDomain(StreamingFit, DomainAwareTransform):
-    """Fit means and scales, equal for all domains after the transform."""
+    """Means and scales of domains, made equal by the transform."""
 
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"domain": True, "balance": True}
     _scatter = "diagonal"
@@ -36,7 +39,7 @@ class _PerDomain(StreamingFit, DomainAwareTransform):
         domain: ArrayLike | None = None,
         balance: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-    ) -> Any:
+    ) -> Self:
         """Find the statistics of each domain.
 
         Parameters
@@ -46,7 +49,7 @@ class _PerDomain(StreamingFit, DomainAwareTransform):
         domain : array_like of str or int [shape=(n,)]
             Two or more datasets.
         balance : array_like of str or int [shape=(n,)], optional
-            A class for each clip.  A domain's mean is then the mean of its
+            The class of each clip.  A domain's mean is then the mean of its
             class means over the classes that every domain has, so that a
             different class mix is not mistaken for a difference of domains.
         sample_weight : array_like [shape=(n,)], optional
@@ -86,7 +89,7 @@ class _PerDomain(StreamingFit, DomainAwareTransform):
         self.global_ = self._affine(mean, pooled, mean, variance)
 
     def _affine(self, mean: _Array, variance: _Array, to: _Array, to_variance: _Array) -> Affine:
-        """Return the map that moves one mean and variance to another."""
+        """Map that moves one mean and variance to another."""
         raise NotImplementedError
 
 
@@ -180,5 +183,5 @@ class DomainStandardizer(_PerDomain):
 
 
 def _nothing(d: int) -> tuple[_Array, _Array]:
-    """Return the factors of a map that reads no direction."""
+    """Factors of a map that reads no direction."""
     return np.zeros((d, 0)), np.zeros((0, d))

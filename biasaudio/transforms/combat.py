@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +11,15 @@ from sklearn.utils.validation import check_is_fitted
 from biasaudio._validation import check_categories, check_choice, check_sample_weight, name_some
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.moments import Moments
-from biasaudio.transforms._affine import Affine, array_namespace
-from biasaudio.transforms._base import DomainAwareTransform, StreamingFit
-from biasaudio.transforms._location_scale import check_apart, code_columns, locate, regress
+from biasaudio.transforms._affine import Affine, array_namespace, check_result
+from biasaudio.transforms._base import (
+    DomainAwareTransform,
+    StreamingFit,
+    read_columns,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ComBat"]
 
@@ -21,18 +27,21 @@ _Array = NDArray[np.float64]
 _Floats = NDArray[np.floating[Any]]
 _UNSEEN = ("raise", "identity", "global")
 _BLOCK = 4096
+# The relative change at which the published code stops; a tighter one would differ from it.
+_CHANGE = 1e-4
+_MAX_ROUNDS = 1000
 
 
 class ComBat(StreamingFit, DomainAwareTransform):
-    """Match location and scale, shrunk over features (domain at transform).
+    """ComBat: match location and scale, shrunk over features.
 
     Domain-aware at transform: ``transform(X, domain=...)``.
 
     Parameters
     ----------
-    shrinkage : bool, default True
+    empirical_bayes : bool, default True
         Shrink location and scale of a feature in a domain towards those of
-        the others (empirical Bayes), which steadies them where clips are few.
+        the others, which steadies them where clips are few.
     unseen : {"raise", "identity", "global"}
         What to do with a domain that ``fit`` did not see: refuse, change
         nothing, or treat it as the mixture of all domains.
@@ -101,7 +110,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
     >>> from biasaudio.datasets.synthetic import make_domains
     >>> table, _ = make_domains(n=200, d=8, random_state=0)
     >>> domain = table.clips.dataset
-    >>> Z = ComBat(shrinkage=False).fit_transform(table.X, domain=domain)
+    >>> Z = ComBat(empirical_bayes=False).fit_transform(table.X, domain=domain)
     >>> gap = Z[domain == "a"].mean(0) - Z[domain == "b"].mean(0)
     >>> bool(np.abs(gap).max() < 1e-5)
     True
@@ -112,9 +121,9 @@ class ComBat(StreamingFit, DomainAwareTransform):
     _scatter = "diagonal"
 
     def __init__(
-        self, *, shrinkage: bool = True, unseen: str = "raise", alpha: float = 1.0
+        self, *, empirical_bayes: bool = True, unseen: str = "raise", alpha: float = 1.0
     ) -> None:
-        self.shrinkage = shrinkage
+        self.empirical_bayes = empirical_bayes
         self.unseen = unseen
         self.alpha = alpha
 
@@ -126,7 +135,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
         domain: ArrayLike | None = None,
         preserve: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-    ) -> Any:
+    ) -> Self:
         """Find location and scale of each domain.
 
         Parameters
@@ -154,8 +163,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
             preserved cannot be told from the domain, or X is not usable.
         """
         X, domains, codes = self._fit_input(X, domain, extra=", preserve=classes")
-        n = len(X)
-        w = np.ones(n) if sample_weight is None else check_sample_weight(sample_weight, n)
+        w = np.ones(len(X)) if sample_weight is None else check_sample_weight(sample_weight, len(X))
         moments = Moments(dtype=np.float64, scatter="diagonal")
         moments.update(X, sample_weight=w, domain=domains[codes])
         if len(moments.cells) < len(domains):
@@ -164,20 +172,20 @@ class ComBat(StreamingFit, DomainAwareTransform):
             self._fit_moments(moments)
             return self
         sizes, means, _ = self._statistics(moments)
-        categories, columns = code_columns(preserve, n)
+        self.categories_, C = _code_columns(preserve, len(X))
         shares = np.eye(len(domains))[codes] * w[:, None]
-        usual = shares.T @ columns / sizes[:, None]
-        mean, within = w @ columns / w.sum(), columns - usual[codes]
-        check_apart(columns - mean, within, len(domains), w)
-        effects, variances = regress(X, codes, w, means, within)
-        self.categories_, self.effects_, self.usual_ = categories, effects, np.r_[usual, [mean]]
-        self._set(sizes, means, variances, (usual - mean) @ effects)
+        usual, mean = shares.T @ C / sizes[:, None], w @ C / w.sum()
+        within = C - usual[codes]
+        _check_apart(C - mean, within, len(domains), w)
+        self.effects_, variances = _regress(X, codes, w, means, within)
+        self.usual_ = np.r_[usual, [mean]]
+        self._solve(sizes, means, variances, (usual - mean) @ self.effects_)
         return self
 
     def fit_transform(
         self, X: ArrayLike, y: object = None, *, domain: ArrayLike | None = None, **fit_params: Any
     ) -> _Floats:
-        """Fit on X, then return its corrected vectors, as in the paper.
+        """Corrected vectors of the clips that are fitted, as in the paper.
 
         Parameters
         ----------
@@ -203,7 +211,7 @@ class ComBat(StreamingFit, DomainAwareTransform):
         copy: bool = True,
         out: _Floats | None = None,
     ) -> Any:
-        """Return the corrected vectors.
+        """Corrected vectors.
 
         Parameters
         ----------
@@ -236,35 +244,38 @@ class ComBat(StreamingFit, DomainAwareTransform):
         result = super().transform(X, domain=domain, copy=copy, out=out)
         xp = array_namespace(result)
         if xp is not np:
-            whole = change(slice(None))
-            return result + xp.asarray(whole, dtype=result.dtype, device=result.device)
+            whole = xp.asarray(change(slice(None)), dtype=result.dtype, device=result.device)
+            return check_result(result + whole)
         # set_output may have made a frame of it, which is not to be written.
         final = np.array(result) if hasattr(result, "columns") else result
         final = final if out is None else out
         for start in range(0, len(final), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            final[rows] += change(rows).astype(final.dtype, copy=False)
-        return final
+            with np.errstate(over="ignore", invalid="ignore"):
+                final[rows] += change(rows).astype(final.dtype, copy=False)
+        return check_result(final)
 
     def _difference(self, n: int, domain: ArrayLike, preserve: ArrayLike) -> Any:
-        """Return what gives the difference that the columns of the clips make."""
+        """Difference that the preserved columns of the clips make, as a function of rows."""
         if not len(self.effects_):
             raise ParameterError(
                 "preserve was given to transform and not to fit; give it to both or to none"
             )
-        _, columns = code_columns(preserve, n, len(self.effects_), self.categories_)
+        _, columns = _code_columns(preserve, n, len(self.effects_), self.categories_)
         domains, codes = check_categories(domain, "domain", n)
         names, affines = [str(name) for name in domains.tolist()], self.to_affine()
         known = dict(zip(affines, self.usual_))
         maps = [affines[k] if k in affines else self._unseen(k) for k in names]
-        gains = np.stack([np.asarray(one.gain) for one in maps])
+        # A map of a loaded file has no gain where it would be zeros.
+        none = np.zeros(self.n_features_in_)
+        gains = np.stack([none if one.gain is None else one.gain for one in maps])
         usual = np.stack([known.get(k, self.usual_[-1]) for k in names])
         return lambda rows: (
             ((usual[codes[rows]] - columns[rows]) @ self.effects_) * gains[codes[rows]]
         )
 
     def _statistics(self, moments: Moments) -> tuple[_Array, _Array, _Array]:
-        """Return number of clips, mean and variance of each domain, in order."""
+        """Sizes, means and variances of the domains, in order."""
         cells = {str(name): cell for name, cell in moments.by("domain").items()}
         names = [str(name) for name in self.domains_]
         single = [name for name in names if cells[name].n <= 1 + 1e-9]
@@ -281,19 +292,191 @@ class ComBat(StreamingFit, DomainAwareTransform):
         sizes, means, variances = self._statistics(moments)
         self.categories_, self.effects_ = None, np.zeros((0, means.shape[1]))
         self.usual_ = np.zeros((len(means) + 1, 0))
-        self._set(sizes, means, variances, np.zeros_like(means))
+        self._solve(sizes, means, variances, np.zeros_like(means))
 
-    def _set(self, sizes: _Array, means: _Array, variances: _Array, explained: _Array) -> None:
-        """Set the maps; ``explained`` is what the preserved columns add to the means."""
+    def _solve(self, n: _Array, means: _Array, variances: _Array, explained: _Array) -> None:
+        """Set the maps; ``explained`` is what c'b adds to the means."""
         check_choice(self.unseen, "unseen", _UNSEEN)
-        if not isinstance(self.shrinkage, (bool, np.bool_)):
-            raise ParameterError(f"shrinkage={self.shrinkage!r} is not allowed; give True or False")
-        fitted = locate(means - explained, variances, sizes, is_shrunk=bool(self.shrinkage))
-        self.locations_, self.scales_ = fitted.shift, fitted.scale
-        nothing = np.zeros((means.shape[1], 0))
+        if not isinstance(self.empirical_bayes, (bool, np.bool_)):
+            raise ParameterError(
+                f"empirical_bayes={self.empirical_bayes!r} is not allowed; give True or False"
+            )
+        levels, shares = means - explained, n / n.sum()
+        a, pooled = shares @ levels, shares @ variances
+        # A feature that does not vary (up to rounding) has no scale to match.
+        floor = 1e-10 * (pooled + a**2) + np.finfo(float).tiny
+        live = pooled > floor
+        flat = ~live | (variances <= floor)
+        s = np.sqrt(np.where(live, pooled, 1.0))
+        g = (levels - a) / s
+        biased = np.where(flat, 0.0, variances) / s**2
+        d = np.where(flat, 1.0, biased * (n / (n - 1))[:, None])
+        if self.empirical_bayes:
+            if live.sum() < 2:
+                raise DataError(
+                    f"{live.sum()} of {len(live)} features vary within the domains, and "
+                    "empirical Bayes needs two to compare; set empirical_bayes=False"
+                )
+            for i, size in enumerate(n):
+                g[i, live], d[i, live] = _posterior(g[i, live], d[i, live], biased[i, live], size)
+            d[flat] = 1.0
+        self.locations_, self.scales_ = s * g, np.sqrt(d)
+        nothing = np.zeros((len(s), 0))
+        # (x - a - c'b - s g) d^-1/2 + a + c'b, as what it adds to x
         self.affines_ = {
-            str(name): Affine(fitted.grand + e + s, nothing, nothing.T, -s, 1 / r - 1)
-            for name, e, s, r in zip(self.domains_, explained, fitted.shift, fitted.scale)
+            str(name): Affine(a + e + shift, nothing, nothing.T, -shift, 1 / scale - 1)
+            for name, e, shift, scale in zip(
+                self.domains_, explained, self.locations_, self.scales_
+            )
         }
-        still = np.zeros(len(nothing))
-        self.global_ = Affine(fitted.grand, nothing, nothing.T, still, fitted.mixture_gain)
+        # For a clip of no known domain: the clips of all domains taken as one.
+        mixture = pooled + shares @ (levels - a) ** 2
+        gain = np.sqrt(np.where(live, pooled, 1.0) / np.where(live, mixture, 1.0)) - 1
+        self.global_ = Affine(a, nothing, nothing.T, np.zeros(len(s)), gain)
+
+
+def _code_columns(
+    values: ArrayLike, n: int, width: int | None = None, categories: Any = None
+) -> tuple[NDArray[Any] | None, _Array]:
+    """Categories of what is preserved, if it has any, and its columns.
+
+    Parameters
+    ----------
+    values : array_like [shape=(n,) or (n, m)]
+    n : int
+    width : int, optional
+        The number of columns in fit.
+    categories : np.ndarray, optional
+        The categories in fit, if there were any.
+
+    Returns
+    -------
+    categories : np.ndarray [shape=(m,)] or None
+    columns : np.ndarray [shape=(n, m)]
+
+    Raises
+    ------
+    DataError
+        If a category or the number of columns differs from that in fit.
+    """
+    array = np.asarray(values)
+    is_numeric = array.ndim != 1 or array.dtype.kind == "f"
+    if is_numeric or (width is not None and categories is None):
+        columns = read_columns(values, "preserve", n, categories=False)
+        found = "no categories" if categories is not None else f"{columns.shape[1]} column(s)"
+        if width is not None and (categories is not None or columns.shape[1] != width):
+            wanted = f"{width} column(s)" if categories is None else "one category per clip"
+            raise DataError(f"preserve has {found}, but fit saw {wanted}; give the same to both")
+        return None, columns
+    names, codes = check_categories(values, "preserve", n)
+    if categories is None:
+        return names, np.eye(len(names))[codes]
+    places = {str(name): i for i, name in enumerate(categories)}
+    new = [str(name) for name in names.tolist() if str(name) not in places]
+    if new:
+        raise DataError(
+            f"preserve has {name_some(new)}, which fit did not see; it saw {name_some(places, 9)}: "
+            "leave these clips or preserve out"
+        )
+    return names, np.eye(len(places))[[places[str(name)] for name in names.tolist()]][codes]
+
+
+def _check_apart(columns: _Array, within: _Array, n_domains: int, weights: _Array) -> None:
+    """Raise if what is preserved cannot be told from the domain, or explains all.
+
+    Parameters
+    ----------
+    columns, within : np.ndarray [shape=(n, m)]
+        Centred, over all clips and in each domain.
+    n_domains : int
+    weights : np.ndarray [shape=(n,)]
+    """
+    root = np.sqrt(weights / weights.sum())[:, None]
+    spread = np.sqrt(np.square(root * columns).sum(axis=0))
+    spread[spread == 0] = 1
+    ranks = [np.linalg.matrix_rank(root * part / spread, tol=1e-6) for part in (columns, within)]
+    if ranks[0] > ranks[1]:
+        raise DataError(
+            f"preserve cannot be told from domain: {ranks[0] - ranks[1]} of its {ranks[0]} "
+            "independent columns does not vary within the domains; give clips of one class in "
+            "several domains, or preserve less"
+        )
+    n = int((weights > 0).sum())
+    if ranks[1] + n_domains >= n:
+        raise DataError(
+            f"preserve has {ranks[1]} independent columns for {n} clips, which leaves nothing to "
+            "estimate a scale from; give more clips, or preserve less"
+        )
+
+
+def _regress(
+    X: NDArray[np.floating[Any]], codes: NDArray[np.intp], weights: _Array, means: _Array, C: _Array
+) -> tuple[_Array, _Array]:
+    """Effects of columns within domains, and what they leave.
+
+    Parameters
+    ----------
+    X : np.ndarray [shape=(n, d)]
+    codes : np.ndarray of int [shape=(n,)]
+    weights : np.ndarray [shape=(n,)]
+    means : np.ndarray [shape=(k, d)]
+    C : np.ndarray [shape=(n, m)]
+        Centred in each domain; may be of lower rank.
+
+    Returns
+    -------
+    effects : np.ndarray [shape=(m, d)]
+    variances : np.ndarray [shape=(k, d)]
+        The mean squared residual in each domain.
+    """
+    root = np.sqrt(weights)
+    spread = np.sqrt(weights @ C**2 / weights.sum())
+    spread[spread == 0] = 1
+    basis, sizes, mix = np.linalg.svd(root[:, None] * C / spread, full_matrices=False)
+    kept = sizes > 1e-6 * np.sqrt(weights.sum())
+    solve = (basis[:, kept] / sizes[kept] * root[:, None]) @ mix[kept] / spread
+    effects = np.zeros((C.shape[1], X.shape[1]))
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(X), _BLOCK)]
+    for rows in blocks:
+        effects += solve[rows].T @ (X[rows] - means[codes[rows]])
+    squares = np.zeros_like(means)
+    for rows in blocks:
+        left = X[rows] - means[codes[rows]] - C[rows] @ effects
+        shares = np.eye(len(means))[codes[rows]] * weights[rows, None]
+        squares += shares.T @ left**2
+    return effects, squares / np.bincount(codes, weights)[:, None]
+
+
+def _posterior(gamma: _Array, delta: _Array, variances: _Array, n: float) -> tuple[_Array, _Array]:
+    """Posterior location g* and variance d* of each feature in one domain.
+
+    Parameters
+    ----------
+    gamma : np.ndarray [shape=(p,)]
+        The mean of each standardised feature.
+    delta : np.ndarray [shape=(p,)]
+        Its variance (unbiased), from which the prior follows.
+    variances : np.ndarray [shape=(p,)]
+        Its variance (biased), which the clips have.
+    n : float
+        The number of clips.
+
+    Returns
+    -------
+    location, scale : np.ndarray [shape=(p,)]
+    """
+    center, spread = gamma.mean(), gamma.var(ddof=1)
+    mean, s2 = delta.mean(), delta.var(ddof=1)
+    location, scale = gamma, delta
+    for _ in range(_MAX_ROUNDS):
+        before = location, scale
+        location = (n * spread * gamma + scale * center) / (n * spread + scale)
+        squares = n * (variances + (gamma - location) ** 2)
+        # The prior's a = 2 + m^2 / s2 and b = m + m^3 / s2, times s2, which may be 0.
+        scale = (s2 * (squares / 2 + mean) + mean**3) / (s2 * (n / 2 + 1) + mean**2)
+        # As in the published code, which divides by the value and not by its size, so that
+        # negative locations never ask for another round; counting them would differ from it.
+        pairs = zip(before, (location, scale))
+        if all((np.abs(b - a) <= _CHANGE * a)[a > 0].all() for a, b in pairs):
+            break
+    return location, scale

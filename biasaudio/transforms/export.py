@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from biasaudio._validation import check_choice
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.transforms._affine import Affine
-from biasaudio.transforms._archive import replacing
+from biasaudio.transforms.persist import replacing
 
 __all__ = ["to_onnx", "to_torch"]
 
@@ -25,7 +25,7 @@ OPSET, IR_VERSION = 14, 7
 
 
 def to_torch(transform: Any, domain: object = None) -> Any:
-    """Return a fitted linear correction as a ``torch.nn.Module``.
+    """Fitted linear correction as a ``torch.nn.Module``.
 
     Parameters
     ----------
@@ -133,13 +133,13 @@ def to_onnx(
     )
     onnx.checker.check_model(model, full_check=True)
     path = Path(path)
-    with replacing(path) as stream:
-        stream.write(model.SerializeToString())
+    with replacing(path) as partial:
+        partial.write_bytes(model.SerializeToString())
     return path
 
 
 def _affine(transform: Any, domain: object) -> Affine:
-    """Return the one map to be exported."""
+    """Map to be exported."""
     name = type(transform).__name__
     try:
         check_is_fitted(transform)
@@ -159,7 +159,7 @@ def _affine(transform: Any, domain: object) -> Affine:
         return maps
     if domain is None:
         raise ParameterError(
-            f"{name} has a map for each domain; say which one with domain=..., among {list(maps)}"
+            f"{name} has one map per domain; say which one with domain=..., among {list(maps)}"
         )
     return maps[str(domain)] if str(domain) in maps else transform._unseen(str(domain))
 
@@ -175,7 +175,7 @@ def _need(package: str, what: str) -> Any:
 
 
 def _arrays(affine: Affine, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
-    """Return the arrays that are used, in a dtype; what rounding the center loses is made good."""
+    """Arrays that are used, in a dtype; what rounding the center loses is made good."""
     center = affine.center.astype(dtype)
     lost = center.astype(np.float64)[None, :]
     offset = affine(lost)[0] - lost[0]
@@ -191,7 +191,7 @@ def _arrays(affine: Affine, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
 
 @functools.cache
 def _module_class() -> Any:
-    """Return the class of the modules, which can be made only where torch is."""
+    """Class of the modules, which can be made only where torch is."""
     torch = importlib.import_module("torch")
 
     class TorchCorrection(torch.nn.Module):  # type: ignore[name-defined]
@@ -207,12 +207,12 @@ def _module_class() -> Any:
                 self.register_buffer(name, torch.tensor(array))
 
         def extra_repr(self) -> str:
-            """Say the width and the rank."""
+            """Width and rank, for print."""
             rank = 0 if self.down is None else self.down.shape[1]
             return f"n_features={len(self.center)}, rank={rank}"
 
         def forward(self, X: Any) -> Any:
-            """Return the corrected vectors (..., d), in the dtype of X."""
+            """Corrected vectors (..., d), in the dtype of X."""
             if X.shape[-1] != len(self.center):
                 raise DataError(
                     f"X has {X.shape[-1]} features, but {len(self.center)} were seen in fit; use "

@@ -12,16 +12,16 @@ from sklearn.base import clone
 
 from biasaudio._validation import did_you_mean
 from biasaudio.errors import ParameterError
-from biasaudio.transforms.alignment import CORAL
 from biasaudio.transforms.centering import DomainCentering, DomainStandardizer
 from biasaudio.transforms.combat import ComBat
+from biasaudio.transforms.coral import CORAL
 from biasaudio.transforms.inlp import NullspaceProjection
 from biasaudio.transforms.kernel import KernelMap
 from biasaudio.transforms.lda import LDAProjection, MultiLDAProjection
 from biasaudio.transforms.leace import LEACE, MeanProjection
-from biasaudio.transforms.nuisance import NuisanceProjection
+from biasaudio.transforms.nap import NuisanceProjection
 from biasaudio.transforms.robust import RobustLEACE
-from biasaudio.transforms.within import WithinClassNormalization
+from biasaudio.transforms.wccn import WithinClassNormalization
 
 __all__ = [
     "DEFAULT",
@@ -108,7 +108,7 @@ class Method:
         return estimator
 
     def on_features(self) -> Method | None:
-        """What a kernel method does to features that are mapped already, None if nothing."""
+        """Correction of features that are mapped already, for a kernel method that has one."""
         inner = self.options.get("correction")
         if inner is None:
             return None
@@ -129,7 +129,7 @@ class Method:
         return self.make(compat=compat).fit(X, **used)
 
     def card(self) -> dict[str, str | bool]:
-        """Method card: one row of the report's table."""
+        """Row of the report's table of methods."""
         return {
             "method": self.name,
             "title": self.title,
@@ -217,7 +217,7 @@ METHODS: Mapping[str, Method] = {
                 "labels": "pseudo",
                 "keep_common": False,
                 "strength": 10.0,
-                "shrinkage": "auto",
+                "shift_shrinkage": "auto",
             },
             is_default=False,
             is_per_target=True,
@@ -373,13 +373,13 @@ def as_correction(correction: Any, *, compat: str | None = None) -> Any:
 
 
 def method_of(transform: Any) -> Method | None:
-    """Method that an estimator belongs to, or None if it is not one of ours."""
+    """Entry of the table that an estimator belongs to, or None if it is not one of ours."""
     found = _BY_KIND.get(_kind(type(transform), transform.get_params(deep=False)))
     return None if found is None else METHODS[found]
 
 
 def _kind(estimator: type, params: Mapping[str, Any]) -> tuple[type, str, type]:
-    """What tells methods apart: other parameters, such as a strength, make no other method."""
+    """Class and parameters by which methods differ; a strength makes no other method."""
     return estimator, str(params.get("labels", "true")), type(params.get("correction"))
 
 

@@ -1,16 +1,17 @@
-"""Alignment: every domain gets the same mean and covariance."""
+"""Correlation alignment (CORAL): every domain gets the same mean and covariance."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biasaudio._linalg import orthogonal
 from biasaudio._validation import check_choice, check_number, did_you_mean, name_some
-from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
-from biasaudio.moments import Moments
+from biasaudio.errors import DataError, ParameterError, warn
+from biasaudio.moments import Moments, centred_blocks
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._base import (
     SMALLEST_CELL,
@@ -19,19 +20,22 @@ from biasaudio.transforms._base import (
     clip_weights,
 )
 from biasaudio.transforms._covariance import Group, domain_groups
-from biasaudio.transforms._frame import Frame, frame_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["CORAL"]
 
 _Array = NDArray[np.float64]
 _UNSEEN = ("raise", "identity", "global")
+_BLOCK = 1024
 # Eigenvalues below this share of their mean are raised to it: directions that no clip
 # varies along are the same in every domain, and stay as they are.
 _FLOOR = 1e-10
 
 
 class CORAL(StreamingFit, DomainAwareTransform):
-    """Give every domain the same mean and covariance (domain at transform).
+    """Correlation alignment (CORAL): the same mean and covariance for all.
 
     Domain-aware at transform: ``transform(X, domain=...)``.
 
@@ -151,7 +155,7 @@ class CORAL(StreamingFit, DomainAwareTransform):
         domain: ArrayLike | None = None,
         balance: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-    ) -> Any:
+    ) -> Self:
         """Find the mean and the covariance of each domain.
 
         Parameters
@@ -184,45 +188,45 @@ class CORAL(StreamingFit, DomainAwareTransform):
         if weights is not None:
             kept = weights > 0
             X, codes, weights = X[kept], codes[kept], weights[kept]
-        self._align(domain_groups(X, codes, weights))
+        self._solve(domain_groups(X, codes, weights))
         return self
 
     def _fit_moments(self, moments: Moments) -> None:
         cells = {str(name): cell for name, cell in moments.by("domain").items()}
-        self._align([Group(cells[str(name)]) for name in self.domains_])
+        self._solve([Group(cells[str(name)]) for name in self.domains_])
 
-    def _align(self, groups: list[Group]) -> None:
-        """Set the maps, from one group for each domain."""
+    def _solve(self, groups: list[Group]) -> None:
+        """Set the maps x -> (x - m_d) T_d^-1/2 T^1/2 + m, from one group per domain."""
         check_choice(self.unseen, "unseen", _UNSEEN)
         names = [str(name) for name in self.domains_]
         target = self._target(names)
         _check_sizes(names, groups)
-        weight = self._weight()
+        g = self._weight()
         means = np.stack([group.cell.mean for group in groups])
-        mean = means.mean(axis=0)
-        frame = frame_of(groups, self.scale, is_shrunk=weight != 0)
-        covariances = np.stack([frame.covariance(group) for group in groups])
-        if weight is None:
-            shrunk, pooled, weights = _shrunk_to_diagonal(frame, groups, covariances)
+        m = means.mean(axis=0)
+        frame = _frame_of(groups, self.scale, is_shrunk=g != 0)
+        S = np.stack([frame.covariance(group) for group in groups])
+        if g is None:
+            T_d, T, weights = _shrunk_to_diagonal(frame, groups, S)
         else:
-            _warn_singular(weight, groups, len(covariances[0]))
-            pooled, weights = covariances.mean(axis=0), np.full(len(groups), weight)
-            shrunk = covariances + weight * (pooled - covariances)
-        to, to_mean = (pooled, mean) if target is None else (shrunk[target], means[target])
+            _warn_singular(g, groups, len(S[0]))
+            T, weights = S.mean(axis=0), np.full(len(groups), g)
+            T_d = S + g * (T - S)
+        to, to_mean = (T, m) if target is None else (T_d[target], means[target])
         root = _power(to, 0.5)
         affines = [
-            _unchanged(m) if k == target else frame.affine(m, to_mean, _power(S, -0.5) @ root)
-            for k, (m, S) in enumerate(zip(means, shrunk))
+            _unchanged(mean) if k == target else frame.affine(mean, to_mean, _power(C, -0.5) @ root)
+            for k, (mean, C) in enumerate(zip(means, T_d))
         ]
-        gaps = frame.read(means - mean)
+        gaps = frame.read(means - m)
         # For a clip of no known domain: the clips of all domains taken as one.
-        mixture = pooled + gaps.T @ gaps / len(gaps)
-        self.global_ = frame.affine(mean, to_mean, _power(mixture, -0.5) @ root)
+        mixture = T + gaps.T @ gaps / len(gaps)
+        self.global_ = frame.affine(m, to_mean, _power(mixture, -0.5) @ root)
         self.affines_ = dict(zip(names, affines))
         self.means_, self.shrinkage_ = means, weights
 
     def _target(self, names: list[str]) -> int | None:
-        """Return the place of the target domain, if there is one."""
+        """Place of the target domain, if there is one."""
         if self.target is None:
             return None
         if str(self.target) not in names:
@@ -233,7 +237,7 @@ class CORAL(StreamingFit, DomainAwareTransform):
         return names.index(str(self.target))
 
     def _weight(self) -> float | None:
-        """Return the weight of the pooled covariance, None for "auto"."""
+        """Weight of the pooled covariance, None for "auto"."""
         if self.shrinkage == "auto":
             return None
         if isinstance(self.shrinkage, str):
@@ -244,9 +248,9 @@ class CORAL(StreamingFit, DomainAwareTransform):
 
 
 def _shrunk_to_diagonal(
-    frame: Frame, groups: list[Group], covariances: _Array
+    frame: _Frame, groups: list[Group], covariances: _Array
 ) -> tuple[_Array, _Array, _Array]:
-    """Return the shrunk covariances, their mean, and the weight of the diagonal for each."""
+    """Shrunk covariances, their mean, and the weight of the diagonal for each."""
     known = np.array([group.cell.size >= SMALLEST_CELL for group in groups])
     prior = frame.prior * np.eye(covariances.shape[1])
     errors = np.array([frame.noise(group, S) for group, S in zip(groups, covariances)])
@@ -268,12 +272,10 @@ def _warn_singular(weight: float, groups: list[Group], d: int) -> None:
     """Warn if the covariance of a domain is singular and stays so."""
     least = min(group.cell.size for group in groups)
     if weight == 0 and least <= d:
-        warnings.warn(
+        warn(
             f"a domain has {least:.0f} clips for {d} dimensions, so at shrinkage=0 its covariance "
             "is singular, and what new clips have outside of it is stretched without limit; set "
-            "shrinkage='auto'",
-            BiasAudioWarning,
-            stacklevel=4,
+            "shrinkage='auto'"
         )
 
 
@@ -288,14 +290,105 @@ def _check_sizes(names: list[str], groups: list[Group]) -> None:
 
 
 def _unchanged(center: _Array) -> Affine:
-    """Return the identity, as a map of rank 0 that costs nothing to apply."""
+    """Identity, as a map of rank 0 that costs nothing to apply."""
     d = len(center)
     return Affine(center, np.zeros((d, 0)), np.zeros((0, d)), np.zeros(d))
 
 
 def _power(covariance: _Array, exponent: float) -> _Array:
-    """Return a power of a symmetric matrix, its eigenvalues raised to the floor."""
+    """Power of a symmetric matrix, its eigenvalues raised to the floor."""
     values, vectors = np.linalg.eigh(covariance)
     least = _FLOOR * values.sum() / max(len(values), 1)
     powered: _Array = (vectors * np.maximum(values, least) ** exponent) @ vectors.T
     return powered
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The coordinates in which covariances are compared.
+
+    Attributes
+    ----------
+    live : np.ndarray of int [shape=(m,)]
+        The features that are compared; others are only moved.
+    scale : np.ndarray [shape=(m,)]
+    prior : float
+        The mean of their pooled variances in these coordinates.
+    basis : np.ndarray [shape=(m, r)] or None
+        An orthonormal basis of what the clips span, where they are fewer than
+        the features.
+    """
+
+    live: NDArray[np.intp]
+    scale: _Array
+    prior: float = 1.0
+    basis: _Array | None = None
+
+    def read(self, centred: _Array) -> _Array:
+        """Rows [shape=(n, d)] in these coordinates."""
+        live = centred if len(self.live) == centred.shape[1] else centred[:, self.live]
+        scaled: _Array = live / self.scale
+        return scaled if self.basis is None else scaled @ self.basis
+
+    def covariance(self, group: Group) -> _Array:
+        """Covariance of the clips of one domain in these coordinates."""
+        if self.basis is not None:
+            rows = self.read(group.rows())
+            return rows.T @ rows
+        inside: _Array = group.cell.covariance[np.ix_(self.live, self.live)]
+        return inside / np.outer(self.scale, self.scale)
+
+    def noise(self, group: Group, covariance: _Array) -> float:
+        """Squared error that is expected of the covariance of one domain."""
+        if group.X is None:
+            raise ParameterError(
+                "shrinkage='auto' needs all clips at once, which partial_fit does not keep; set "
+                "shrinkage to a number from 0 to 1"
+            )
+        fourth = 0.0
+        for place, Z in centred_blocks(group.X, group.at, group.cell.mean, np.float64, _BLOCK):
+            read = self.read(np.asarray(Z, dtype=np.float64))
+            squares = np.einsum("ij,ij->i", read, read) ** 2
+            fourth += float(
+                squares.sum() if group.weights is None else group.weights[place] @ squares
+            )
+        return (fourth / group.cell.n - float(np.sum(covariance**2))) / group.cell.size
+
+    def distance(self, covariance: _Array) -> float:
+        """Squared distance of a covariance from ``prior`` times the identity."""
+        trace = float(np.trace(covariance))
+        rest = self.prior * (self.prior * len(self.live) - 2 * trace)
+        return float(np.sum(covariance**2)) + rest
+
+    def affine(self, center: _Array, to: _Array, matrix: _Array) -> Affine:
+        """Map that applies ``matrix`` in these coordinates, and moves the mean."""
+        d, change = len(center), matrix - np.eye(len(matrix))
+        if self.basis is None:
+            dense = np.zeros((d, d))
+            dense[np.ix_(self.live, self.live)] = change * self.scale / self.scale[:, None]
+            return Affine(center, dense, None, to - center)
+        down, up = np.zeros((d, len(change))), np.zeros((len(change), d))
+        down[self.live] = self.basis @ change / self.scale[:, None]
+        up[:, self.live] = self.basis.T * self.scale
+        if 2 * len(change) > d:
+            return Affine(center, down @ up, None, to - center)
+        return Affine(center, down, up, to - center)
+
+
+def _frame_of(groups: list[Group], is_scaled: bool, is_shrunk: bool) -> _Frame:
+    """Coordinates for these clips: thin ones where only clips are at hand."""
+    cells = [group.cell for group in groups]
+    variances = np.stack([cell.variance for cell in cells])
+    means = np.stack([cell.mean for cell in cells])
+    pooled, mean = variances.mean(axis=0), means.mean(axis=0)
+    varies = variances > 1e-10 * (pooled + mean**2) + np.finfo(float).tiny
+    # A feature that is constant in a domain (up to rounding) has no variance of its own to
+    # match; shrinkage gives it one.
+    live = np.flatnonzero(varies.any(axis=0) if is_shrunk else varies.all(axis=0))
+    frame = _Frame(live, np.sqrt(pooled[live]))
+    if not is_scaled:
+        frame = _Frame(live, np.ones(len(live)), float(pooled[live].sum()) / max(len(live), 1))
+    if cells[0].scatter.ndim == 2:
+        return frame
+    rows = [frame.read(group.rows()) for group in groups] + [frame.read(means - mean)]
+    return replace(frame, basis=orthogonal(np.concatenate(rows)).T)

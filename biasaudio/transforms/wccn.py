@@ -1,21 +1,29 @@
-"""Normalisation of what varies within a class, domains included."""
+"""Within-class covariance normalisation (WCCN): evens out what varies within a class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biasaudio._validation import check_count, check_number
+from biasaudio._validation import check_number
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.moments import Cell, Moments
 from biasaudio.transforms._affine import Affine
-from biasaudio.transforms._labelled import Labelled, LabelledFit
-from biasaudio.transforms._selection import Tuning
-from biasaudio.transforms._shifts import ClassShifts, class_shifts
+from biasaudio.transforms._base import as_seed
+from biasaudio.transforms.class_shifts import (
+    ClassShifts,
+    Labelled,
+    LabelledFit,
+    choose_by_folds,
+    class_shifts,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["WithinClassNormalization"]
 
@@ -27,18 +35,17 @@ _STRENGTH, _SHRINKAGE = 10.0, 0.6
 
 
 class WithinClassNormalization(LabelledFit):
-    """Even out what varies within a class, the domain included.
+    """Within-class covariance normalisation (WCCN), the domain included.
 
     Domain-free at transform: needs ``domain`` and ``label`` in ``fit`` only,
-    which means labels of the target.  Also known as within-class covariance
-    normalisation.
+    which means labels of the target.
 
     Parameters
     ----------
-    shrinkage : float in (0, 1] or "auto", default "auto"
+    shrinkage : float in (0, 1] or "cv", default "cv"
         How far the within-class covariance is drawn to an isotropic one; 1
-        changes nothing.
-    strength : float or "auto", default "auto"
+        changes nothing, and "cv" lets folds decide.
+    strength : float or "cv", default "cv"
         What a shift of a class between domains counts for, against the
         variance inside a class and domain; 1 is the published method.
     keep_common : bool, default True
@@ -48,8 +55,8 @@ class WithinClassNormalization(LabelledFit):
         the other by it.
     alpha : float in [0, 1], default 1
         The share of the change that is applied.
-    random_state : int, default 0
-        Deals out the folds for "auto".
+    random_state : int, None or np.random.Generator, default 0
+        Deals out the folds for "cv".
 
     Attributes
     ----------
@@ -59,7 +66,7 @@ class WithinClassNormalization(LabelledFit):
     strength_, shrinkage_ : float
         What was used.
     scores_ : dict or None
-        What the folds said where a parameter is "auto": ``candidates``
+        What the folds said where a parameter is "cv": ``candidates``
         (strength, shrinkage), ``across`` and ``within``.
     affine_ : Affine
         Of low rank and a scale where there are fewer clips than features.
@@ -82,11 +89,11 @@ class WithinClassNormalization(LabelledFit):
     With ``keep_common`` the mean of ``m_cd - m_c`` over the classes is taken
     off first.
 
-    "auto" compares 12 pairs of values over three folds of groups: the shifts
+    "cv" compares 12 pairs of values over three folds of groups: the shifts
     from two folds, ridge classifiers on one domain's clips in them, and the
     ROC-AUC of the classes among the third's clips of another domain.  The
     best is taken of those that lower the ROC-AUC within domains by half a
-    point at most.  With fewer than six groups a class in some domain folds
+    point at most.  With fewer than six groups per class in some domain folds
     say nothing, and strength 10 and shrinkage 0.6 are taken.
 
     What is not claimed: that classes which were not fitted keep what tells
@@ -116,11 +123,11 @@ class WithinClassNormalization(LabelledFit):
     def __init__(
         self,
         *,
-        shrinkage: float | str = "auto",
-        strength: float | str = "auto",
+        shrinkage: float | str = "cv",
+        strength: float | str = "cv",
         keep_common: bool = True,
         alpha: float = 1.0,
-        random_state: int = 0,
+        random_state: int | np.random.Generator | None = 0,
     ) -> None:
         self.shrinkage = shrinkage
         self.strength = strength
@@ -137,7 +144,7 @@ class WithinClassNormalization(LabelledFit):
         label: ArrayLike | None = None,
         groups: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-    ) -> Any:
+    ) -> Self:
         """Find what varies within a class.
 
         Parameters
@@ -149,10 +156,10 @@ class WithinClassNormalization(LabelledFit):
             Two or more datasets.
         label : array_like [shape=(n,) or (n, n_labels)]
             The class of each clip, "" where it is not known: such clips are
-            not used.  Or a column of bools for each class, where a clip may
-            be of several.
+            not used.  Or one column of bools per class, where a clip may be
+            of several.
         groups : array_like [shape=(n,)], optional
-            What must not straddle a fold of "auto"; default each clip alone.
+            What must not straddle a fold of "cv"; default each clip alone.
         sample_weight : array_like [shape=(n,)], optional
             What each clip counts for; default 1.
 
@@ -173,18 +180,17 @@ class WithinClassNormalization(LabelledFit):
         found = self._labelled(X, domains[codes], y, label, sample_weight, groups)
         is_thin = len(found.X) < X.shape[1]
         moments = found.moments("diagonal" if is_thin else "full")
-        self._choose(found, groups)
+        self._choose(found, groups, as_seed(self.random_state))
         self._solve(moments, found if is_thin else None)
         return self
 
     def _check(self, *, streaming: bool) -> None:
-        check_count(self.random_state, "random_state", 0)
         for name, low, high in (("strength", 0.0, np.inf), ("shrinkage", 0.0, 1.0)):
             value = getattr(self, name)
-            if value == "auto" and isinstance(value, str):
+            if isinstance(value, str) and value == "cv":
                 if streaming:
                     raise ParameterError(
-                        f"{name}='auto' needs all clips at once, which partial_fit does not keep; "
+                        f"{name}='cv' needs all clips at once, which partial_fit does not keep; "
                         "set strength=10 and shrinkage=0.6"
                     )
                 continue
@@ -193,80 +199,76 @@ class WithinClassNormalization(LabelledFit):
 
     def _check_streaming(self) -> None:
         self._check(streaming=True)
+
+    def _fit_moments(self, moments: Moments) -> None:
         self.strength_, self.shrinkage_ = float(self.strength), float(self.shrinkage)
         self.scores_ = None
+        self._solve(moments)
 
-    def _choose(self, found: Labelled, groups: ArrayLike | None) -> None:
-        """Set strength and shrinkage, by folds where one is "auto"."""
-        strengths = _STRENGTHS if self.strength == "auto" else (float(self.strength),)
-        shrinkages = _SHRINKAGES if self.shrinkage == "auto" else (float(self.shrinkage),)
+    def _choose(self, found: Labelled, groups: ArrayLike | None, seed: int) -> None:
+        """Set strength and shrinkage, by folds where one is "cv"."""
+        strengths = _STRENGTHS if self.strength == "cv" else (float(self.strength),)
+        shrinkages = _SHRINKAGES if self.shrinkage == "cv" else (float(self.shrinkage),)
         self.strength_ = strengths[0] if len(strengths) == 1 else _STRENGTH
         self.shrinkage_ = shrinkages[0] if len(shrinkages) == 1 else _SHRINKAGE
         self.scores_ = None
         candidates = list(product(strengths, shrinkages))
         if len(candidates) == 1:
             return
-        tuning = Tuning.of(found, groups, self.random_state)
-        if tuning is None:
-            return
-        choice = tuning.choose(self._family(candidates), type(self).__name__)
-        if choice is not None:
-            self.strength_, self.shrinkage_ = candidates[choice.best]
-            self.scores_ = {"candidates": np.array(candidates), **choice.scores()}
 
-    def _family(
-        self, candidates: list[tuple[float, float]]
-    ) -> Callable[[Tuning, Moments], Iterator[_Array]]:
-        """Return what corrects the clips of a fold by each candidate."""
-
-        def corrected(tuning: Tuning, moments: Moments) -> Iterator[_Array]:
+        def corrected(X: _Array, moments: Moments, d: int) -> Iterator[_Array]:
             inside, shifts = _inside(moments), self._shifts(moments).shifts
             between = shifts.T @ shifts / len(moments.cells)
-            mean = float(np.trace(inside)) / tuning.n_features
-            last, rotated, values = None, tuning.X, np.ones(1)
-            for strength, shrinkage in candidates:
-                if strength != last:
-                    values, vectors = np.linalg.eigh(inside + strength * between)
-                    rotated, last = tuning.X @ vectors, strength
-                spread = np.maximum(values, 0.0) / mean
-                yield rotated / np.sqrt((1 - shrinkage) * spread + shrinkage)
+            v = float(np.trace(inside)) / d
+            for strength in strengths:
+                values, vectors = np.linalg.eigh(inside + strength * between)
+                rotated, spread = X @ vectors, np.maximum(values, 0.0) / v
+                for shrinkage in shrinkages:
+                    # Rotated back, classifiers would read the same of it.
+                    yield rotated / np.sqrt((1 - shrinkage) * spread + shrinkage)
 
-        return corrected
+        name = type(self).__name__
+        chosen = choose_by_folds(found, groups, seed, candidates, corrected, name)
+        if chosen is not None:
+            (self.strength_, self.shrinkage_), self.scores_ = chosen
 
     def _shifts(self, moments: Moments) -> ClassShifts:
         found = class_shifts(moments.cells)
         return found.centred() if self.keep_common else found
 
     def _solve(self, moments: Moments, clips: Labelled | None = None) -> None:
-        """Set the affine map, in the span of the clips where they are given."""
-        found = self._shifts(moments)
+        """Set the map v^1/2 R^-1/2, in the span of the clips where they are given."""
+        found, shrinkage = self._shifts(moments), self.shrinkage_
         self.fitted_classes_ = np.unique(found.classes)
-        between = found.shifts * np.sqrt(self.strength_ / len(moments.cells))
-        center = moments.total().mean
-        d, shrinkage = len(center), self.shrinkage_
+        # Rows B with B'B = strength * mean_cd (m_cd - m_c)(m_cd - m_c)'.
+        B = found.shifts * np.sqrt(self.strength_ / len(moments.cells))
+        m = moments.total().mean
+        d = len(m)
         if clips is None:
             inside = _inside(moments)
-            mean = float(np.trace(inside)) / d
-            values, vectors = np.linalg.eigh(inside + between.T @ between)
+            v = float(np.trace(inside)) / d
+            values, vectors = np.linalg.eigh(inside + B.T @ B)
         else:
-            root = _root(clips, moments)
-            mean = float(np.sum(root**2)) / d
-            _, sizes, rows = np.linalg.svd(np.r_[root, between], full_matrices=False)
+            # W = A'A + B'B from fewer rows than features: no d x d matrix is formed.
+            A = _root(clips, moments)
+            v = float(np.sum(A**2)) / d
+            _, sizes, rows = np.linalg.svd(np.r_[A, B], full_matrices=False)
             kept = sizes > 1e-10 * sizes[0]
             values, vectors = sizes[kept] ** 2, rows[kept].T
-        gains = 1 / np.sqrt((1 - shrinkage) * np.maximum(values, 0.0) / mean + shrinkage)
+        # The eigenvalues of v^1/2 R^-1/2, R = (1 - shrinkage) W + shrinkage v I.
+        gains = 1 / np.sqrt((1 - shrinkage) * np.maximum(values, 0.0) / v + shrinkage)
         if clips is None:
             change = (vectors * (gains - 1)) @ vectors.T
-            self.affine_ = Affine(center, change, None, np.zeros(d))
-            return
-        # Outside the span of the clips every direction gets the same scale.
-        rest = 1 / np.sqrt(shrinkage)
-        up = (gains - rest)[:, None] * vectors.T
-        self.affine_ = Affine(center, vectors, up, np.zeros(d), np.full(d, rest - 1))
+            self.affine_ = Affine(m, change, None, np.zeros(d))
+        else:
+            # Outside the span of the clips every direction gets the same scale.
+            rest = 1 / np.sqrt(shrinkage)
+            up = (gains - rest)[:, None] * vectors.T
+            self.affine_ = Affine(m, vectors, up, np.zeros(d), np.full(d, rest - 1))
 
 
 def _factors(cells: list[Cell]) -> _Array:
-    """Return by what each cell's biased covariance counts in the mean."""
+    """Weights of the biased covariances of the cells in their mean [shape=(n_cells,)]."""
     sizes = np.array([cell.size for cell in cells])
     # A covariance of few clips is noise; of many, it should not drown the other cells'.
     counts = np.maximum(sizes - 1, 0.0) / (sizes + 4)
@@ -280,7 +282,7 @@ def _factors(cells: list[Cell]) -> _Array:
 
 
 def _inside(moments: Moments) -> _Array:
-    """Return the mean covariance inside a cell."""
+    """Mean covariance inside a cell [shape=(d, d)]."""
     cells = list(moments.cells.values())
     inside = np.zeros_like(cells[0].scatter)
     for factor, cell in zip(_factors(cells), cells):
@@ -289,7 +291,7 @@ def _inside(moments: Moments) -> _Array:
 
 
 def _root(found: Labelled, moments: Moments) -> _Array:
-    """Return rows whose products are the mean covariance inside a cell."""
+    """Rows R [shape=(n, d)] for which R'R is the mean covariance inside a cell."""
     root = found.X.astype(np.float64)
     weights = np.ones(len(root)) if found.weights is None else found.weights
     factors = _factors(list(moments.cells.values()))
