@@ -21,8 +21,8 @@ from biasaudio._validation import (
 )
 from biasaudio.errors import DataError, ParameterError, warn
 from biasaudio.moments import Cell, Moments
-from biasaudio.probes.splits import assign_parts, equal_mix
 from biasaudio.probes.metrics import weighted_auc
+from biasaudio.probes.splits import assign_parts, equal_mix
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._base import DomainFreeTransform, StreamingFit, as_seed, clip_weights
 from biasaudio.transforms._covariance import (

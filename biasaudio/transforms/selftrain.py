@@ -14,6 +14,7 @@ from biasaudio._parallel import one_blas_thread
 from biasaudio._validation import check_categories, check_count, check_features, check_number
 from biasaudio.errors import DataError, warn
 from biasaudio.probes.metrics import weighted_auc
+from biasaudio.probes.splits import deal_groups
 from biasaudio.transforms._base import as_seed
 from biasaudio.transforms.class_shifts import ClassShifts, Labelled
 
@@ -442,7 +443,7 @@ class _Training:
 
     def _recurrence(self, P: _Array) -> float:
         """Share of target clips that a classifier on the others labels alike."""
-        fold = _fold_of(np.arange(len(P)), self._rng)
+        fold = deal_groups(np.arange(len(P)), _N_FOLDS, self._rng, as_turns=True)
         labels = np.zeros(len(P), dtype=np.intp)
         for k in range(fold.max() + 1):
             score = _ridge_scores(self._target[fold != k], P[fold != k])
@@ -467,13 +468,6 @@ def _mean_within(X: _Array, P: _Array) -> float:
     squares = P.sum(axis=0) @ np.square(_class_means(X, P)).mean(axis=1)
     total = np.square(X).mean(axis=1) @ P.sum(axis=1)
     return max(float((total - squares) / P.sum()), _TINY)
-
-
-def _fold_of(groups: _Codes, rng: np.random.Generator) -> _Codes:
-    """One of three folds for each clip; groups stay together."""
-    fold = rng.permutation(groups.max() + 1) % _N_FOLDS
-    folds: _Codes = fold[groups]
-    return folds
 
 
 def _beyond_chance(share: float, k: int) -> float:
@@ -559,7 +553,7 @@ class _Labeller:
         self, X: _Array, P: _Array, groups: _Codes, width: int, rng: np.random.Generator
     ) -> None:
         self._P, self._width = P, width
-        fold = _fold_of(groups, rng)
+        fold = deal_groups(groups, _N_FOLDS, rng, as_turns=True)
         held = [np.zeros_like(P), np.zeros_like(P)]
         for k in range(_N_FOLDS):
             test = fold == k
