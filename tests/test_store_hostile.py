@@ -369,60 +369,6 @@ def put_chunk(path, chunk, **options):
     return path
 
 
-@pytest.mark.parametrize(
-    ("chunk", "message"),
-    [
-        (zlib.compress(bytes(2**28)), "blocks have another size"),
-        (zlib.compress(bytes(40_000)), "gzip: too long, or cut off"),
-        (zlib.compress(X.tobytes()[:-1]), "decodes to 47 bytes, not 48"),
-        (zlib.compress(b""), "decodes to 0 bytes, not 48"),
-        (zlib.compress(X.tobytes())[:-2], "gzip: too long, or cut off"),
-        (b"no gzip", "gzip: Error -3"),
-    ],
-)
-def test_blocks_that_decode_to_something_else(tmp_path, chunk, message):
-    path = put_chunk(tmp_path / "x.h5", chunk, compression="gzip")
-    tracemalloc.start()
-    found = refusals(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert message in found[0]
-    assert peak < 2**23
-
-
-@pytest.mark.parametrize("n", [0, 1, 3, 4, 51, 53])
-def test_blocks_that_are_too_short_for_their_checksum(tmp_path, n):
-    path = put_chunk(tmp_path / "x.h5", bytes(n or 52), fletcher32=True)
-    data = path.read_bytes()
-    if n == 0:
-        # Key of the block in its B-tree: the size, the mask, the place in the array.
-        at = data.index(struct.pack("<IIQQQ", 52, 0, 0, 0, 0))
-        path.write_bytes(data[:at] + bytes(4) + data[at + 4 :])
-    assert "blocks have another size than 52 to 52 bytes" in refusals(path)[0]
-
-
-def test_blocks_that_lie_upon_each_other(tmp_path):
-    with h5py.File(tmp_path / "x.h5", "w") as handle:
-        handle.create_dataset("d/e/features", data=X, chunks=(3, 2), fletcher32=True)
-        handle["d/e/keys"] = KEYS
-        places = [handle["d/e/features"].id.get_chunk_info(i).byte_offset for i in range(2)]
-    data = (tmp_path / "x.h5").read_bytes()
-    first, second = (struct.pack("<Q", place) for place in places)
-    assert data.count(second) == 1
-    (tmp_path / "x.h5").write_bytes(data.replace(second, first))
-    assert "blocks lie upon each other" in refusals(tmp_path / "x.h5")[0]
-
-
-@pytest.mark.parametrize("number", [0, 7])
-def test_a_heap_of_texts_that_leads_into_an_endless_loop(tmp_path, number):
-    path = write(tmp_path / "x.h5", keys=np.array(KEYS.astype(str), dtype=object))
-    data = bytearray(path.read_bytes())
-    first = data.index(b"GCOL") + 16
-    struct.pack_into("<HH4xQ", data, first, number, 1, 0)
-    path.write_bytes(data)
-    assert "/d/e/keys cannot be read" in refusals(path)[0]
-
-
 def test_texts_of_variable_length_that_share_a_long_one(tmp_path):
     path = write(tmp_path / "x.h5", keys=np.array(["a" * 5000] * 6, dtype=object))
     assert "a text has 5000 bytes, not 4096 at most" in refusals(path)[0]
