@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks._layout import EMBEDDING, plant
 from benchmarks._timing import Row, Setting, peak_growth
 from biasaudio.store import EmbeddingStore
-from biasaudio.store.gather import THREADS
 
 DATASETS = ("irmas", "openmic")
 BLOCK_BYTES = 2**23

@@ -154,7 +154,14 @@ def _held(file: Path, _: tuple[int, ...]) -> tuple[tuple[Pair, ...], tuple[str, 
 
 def held_by(file: Path) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """What a file holds, looked at once as files never change."""
-    return _held(file, stamp(file))
+    try:
+        return _held(file, stamp(file))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{file} cannot be read ({error.strerror}); check it") from error
 
 
 def snapshot(path: Path, parts: Parts) -> Snapshot:
