@@ -127,9 +127,7 @@ def merge_clips(old: ClipTable, new: ClipTable, *, replace: bool, where: str) ->
         a_mask = a_mask & ~np.asarray(b_mask.any(axis=1))[:, None]
     labels, mask = (a_labels & a_mask) | b_labels, a_mask | b_mask
     frame = pd.DataFrame(np.where(b != "", b, a), index, COLUMNS, dtype=object)
-    return ClipTable(
-        frame, pd.DataFrame(labels, index, names), pd.DataFrame(mask, index, names)
-    )
+    return ClipTable(frame, pd.DataFrame(labels, index, names), pd.DataFrame(mask, index, names))
 
 
 COLUMNS = ["dataset", "split", "genre", "group"]

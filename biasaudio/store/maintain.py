@@ -404,9 +404,7 @@ def _verify(path: Path, advance: Advance, *, is_locked: bool = False) -> Check:
     )
 
 
-def _checked(
-    path: Path, parts: Parts, inspected: list[_Inspected], is_locked: bool
-) -> Check:
+def _checked(path: Path, parts: Parts, inspected: list[_Inspected], is_locked: bool) -> Check:
     if not parts.is_listed:
         _check_twice(inspected)
     leftovers = []
