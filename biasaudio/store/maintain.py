@@ -476,7 +476,7 @@ class _noting:
     def __enter__(self) -> None:
         """Do nothing."""
 
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
         """Note a `StoreError`."""
         if not isinstance(error, StoreError):
             return False

@@ -141,7 +141,7 @@ def _held(file: Path, _: tuple[int, ...]) -> tuple[tuple[Pair, ...], tuple[str, 
             tables = [
                 name
                 for name, group in groups.items()
-                if isinstance(group, h5py.Group) and CLIPS in group.keys()
+                if isinstance(group, h5py.Group) and CLIPS in group
             ]
         if not pairs and not tables:
             seen = name_some(f"/{name}" for name in handle) or "nothing"
