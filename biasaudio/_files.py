@@ -474,8 +474,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
         n_bytes = max(n_bytes, 8 * said.num_rows * len(columns))
         if n_bytes > limit:
             raise DataError(
-                f"{path} says {said.num_rows} rows and {len(columns)} columns, which take {n_bytes} "
-                f"bytes of memory; a file of its size may take {limit}, so write it again"
+                f"{path} says {said.num_rows} rows and {len(columns)} columns, which take "
+                f"{n_bytes} bytes of memory; a file of its size may take {limit}, so write it again"
             )
         frame = pd.read_parquet(path)
         for i, dtype in enumerate(frame.dtypes):

@@ -350,7 +350,10 @@ def test_who_holds_the_lock_is_named(tmp_path, monkeypatch):
     from biasaudio.store import parts
 
     path = tmp_path / "s"
-    with parts.writing(path), pytest.raises(StoreError, match=r"written by process \d+ on .*; wait"):
+    with (
+        parts.writing(path),
+        pytest.raises(StoreError, match=r"written by process \d+ on .*; wait"),
+    ):
         with parts.writing(path, wait=0.1):
             pass
     assert not (path / ".lock").exists()

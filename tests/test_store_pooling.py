@@ -56,14 +56,6 @@ def test_constant_frames_have_no_spread_and_one_frame_neither():
     assert (found[:, :2] == X[0]).all()
 
 
-def test_huge_finite_values_are_finite():
-    X = np.array([[3e38, 3e38], [1.0, np.inf], [np.nan, 1.0]], dtype=np.float32)
-    assert rows_not_finite(X).tolist() == [False, True, True]
-    pooler = Pooler("mean", 1, 2)
-    pooler.update(np.array([0, 0]), X[[0, 0]])
-    np.testing.assert_array_equal(pooler.result(), X[:1])
-
-
 def ulps(got, expected):
     """Return the largest error in units in the last place of float32."""
     return (np.abs(got - expected) / np.spacing(np.abs(expected).astype("f4"))).max()
@@ -98,35 +90,11 @@ def test_clips_of_any_lengths_that_come_back_later(rng, lengths):
     np.testing.assert_allclose(in_blocks("mean", rows, X, len(lengths), 10**6), expected, atol=1e-6)
 
 
-def test_a_bad_frame_does_not_reach_the_other_clips_of_its_block(rng):
-    rows = np.repeat(np.arange(10), 40)
-    X = rng.normal(size=(400, 3)).astype(np.float32)
-    X[85, 1], X[300:302, 0] = np.nan, [np.inf, -np.inf]
-    pooler = Pooler("mean", 10, 3)
-    pooler.update(rows, X)
-    assert np.flatnonzero(pooler.is_bad).tolist() == [2, 7]
-    good = ~np.isin(np.arange(10), [2, 7])
-    expected = X.reshape(10, 40, 3)[good].mean(axis=1, dtype=np.float64)
-    np.testing.assert_allclose(pooler.result()[good], expected, atol=1e-6)
-
-
-def test_finite_frames_whose_sum_in_float32_overflows_are_not_bad():
-    X = np.full((400, 2), 3e38, dtype=np.float32)
-    pooler = Pooler("mean", 4, 2)
-    pooler.update(np.repeat(np.arange(4), 100), X)
-    assert not pooler.is_bad.any()
-    np.testing.assert_array_equal(pooler.result(), X[:4])
-
-
-def test_means_of_clips_that_are_whole_need_no_second_block(rng):
-    rows = np.repeat([0, 1, 2], 50)
-    X = rng.normal(size=(150, 4)).astype(np.float32)
-    out = np.empty((3, 4), dtype=np.float32)
-    pooler = Pooler("mean", 3, 4, n_frames=np.array([50, 50, 50]), out=out)
-    for start, stop in ((0, 70), (70, 150)):
-        rest = pooler.finish(pooler.reduce(rows[start:stop], X[start:stop]))
-        assert rest.clips.tolist() == [1]
-        pooler.add(rest)
-    assert pooler.result() is out
-    assert pooler.count.tolist() == [50, 50, 50]
-    np.testing.assert_allclose(out, direct("mean", rows, X, 3), atol=1e-6)
+def test_a_bad_frame_is_of_its_clip_only_and_huge_values_are_not_bad():
+    X = np.array([[1.0], [np.nan], [3e38], [3e38], [5.0]], np.float32)
+    rows, out = np.array([0, 0, 1, 1, 2]), np.zeros((3, 1), np.float32)
+    for pool, expected in (("mean", [3e38, 5]), ("max", [3e38, 5]), ("std", [0, 0])):
+        bad = pool_blocks([(0, X)], rows, np.arange(3), out, pool)
+        assert bad.tolist() == [0]
+        np.testing.assert_allclose(out[1:, 0], expected, rtol=1e-6)
+    assert not len(pool_blocks([(0, X)], rows, np.array([-1, 0, 1]), out[:2], "mean"))

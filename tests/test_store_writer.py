@@ -169,4 +169,8 @@ def test_folder_with_other_files_becomes_a_store(tmp_path):
     import_arrays(tmp_path, np.ones((4, 2)), **columns(4))
     [file] = EmbeddingStore(tmp_path).files
     assert file.name.startswith("part-")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["README.txt", file.name, "parts.txt"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "README.txt",
+        file.name,
+        "parts.txt",
+    ]

@@ -124,12 +124,10 @@ def merge_clips(old: ClipTable, new: ClipTable, *, replace: bool, where: str) ->
     # New labels take the place of a clip's old ones as a whole: of two one-hot
     # labels both would stay otherwise.
     if replace:
-        a_mask = a_mask & ~b_mask.any(axis=1)[:, None]
+        a_mask = a_mask & ~np.asarray(b_mask.any(axis=1))[:, None]
     labels, mask = (a_labels & a_mask) | b_labels, a_mask | b_mask
     frame = pd.DataFrame(np.where(b != "", b, a), index, COLUMNS, dtype=object)
-    return ClipTable(
-        frame, pd.DataFrame(labels, index, names), pd.DataFrame(mask, index, names)
-    )
+    return ClipTable(frame, pd.DataFrame(labels, index, names), pd.DataFrame(mask, index, names))
 
 
 COLUMNS = ["dataset", "split", "genre", "group"]

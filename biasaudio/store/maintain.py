@@ -404,9 +404,7 @@ def _verify(path: Path, advance: Advance, *, is_locked: bool = False) -> Check:
     )
 
 
-def _checked(
-    path: Path, parts: Parts, inspected: list[_Inspected], is_locked: bool
-) -> Check:
+def _checked(path: Path, parts: Parts, inspected: list[_Inspected], is_locked: bool) -> Check:
     if not parts.is_listed:
         _check_twice(inspected)
     leftovers = []
@@ -478,7 +476,7 @@ class _noting:
     def __enter__(self) -> None:
         """Do nothing."""
 
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
         """Note a `StoreError`."""
         if not isinstance(error, StoreError):
             return False

@@ -257,8 +257,9 @@ def _write_vectors(
         bad = check_finite(X)
         if bad is not None:
             raise DataError(
-                f"{where} has NaN or Inf in {bad.sum()} rows, of {name_clips(keys.names[here[bad]])}"
-                "; leave these clips out or compute their vectors again"
+                f"{where} has NaN or Inf in {bad.sum()} rows, of "
+                f"{name_clips(keys.names[here[bad]])}; leave these "
+                "clips out or compute their vectors again"
             )
         features[at : at + len(X)] = X
         add_crcs(crcs, here, X)

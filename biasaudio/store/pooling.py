@@ -31,7 +31,7 @@ def pool_blocks(
     out: NDArray[np.float32],
     how: str,
 ) -> NDArray[np.intp]:
-    """Fill rows of a table with the vectors of clips.
+    r"""Fill rows of a table with the vectors of clips.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def pool_blocks(
     Spreads are taken around the mean of the rows within a block and put together by
     the rule of Chan, Golub and LeVeque (1983),
 
-    .. math:: S = S_a + S_b + (\\bar{x}_a - \\bar{x}_b)^2 \\, n_a n_b / (n_a + n_b)
+    .. math:: S = S_a + S_b + (\bar{x}_a - \bar{x}_b)^2 \, n_a n_b / (n_a + n_b)
 
     so that features far from zero lose nothing.
     """

@@ -141,7 +141,7 @@ def _held(file: Path, _: tuple[int, ...]) -> tuple[tuple[Pair, ...], tuple[str, 
             tables = [
                 name
                 for name, group in groups.items()
-                if isinstance(group, h5py.Group) and CLIPS in group.keys()
+                if isinstance(group, h5py.Group) and CLIPS in group
             ]
         if not pairs and not tables:
             seen = name_some(f"/{name}" for name in handle) or "nothing"
@@ -154,7 +154,14 @@ def _held(file: Path, _: tuple[int, ...]) -> tuple[tuple[Pair, ...], tuple[str, 
 
 def held_by(file: Path) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """What a file holds, looked at once as files never change."""
-    return _held(file, stamp(file))
+    try:
+        return _held(file, stamp(file))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{file} cannot be read ({error.strerror}); check it") from error
 
 
 def snapshot(path: Path, parts: Parts) -> Snapshot:

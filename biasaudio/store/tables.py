@@ -1,4 +1,4 @@
-"""Vectors in npy, npz, csv and parquet files: brought into a store, or changed and written again."""
+"""Vectors in npy, npz, csv and parquet files: brought into a store, or changed."""
 
 from __future__ import annotations
 
@@ -606,7 +606,8 @@ def read_columns_file(source: str | os.PathLike[str]) -> dict[str, _Array]:
     suffix = path.suffix.lower()
     if suffix not in (*VECTOR_SUFFIXES, ".txt"):
         raise ParameterError(
-            f"{path} ends in {suffix!r}; give a file that ends in .txt, {', '.join(VECTOR_SUFFIXES)}"
+            f"{path} ends in {suffix!r}; give a file that ends in .txt, "
+            f"{', '.join(VECTOR_SUFFIXES)}"
         )
     if not path.is_file():
         raise DataError(f"{path} is not a file that is there; check the path")
