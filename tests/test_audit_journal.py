@@ -13,7 +13,7 @@ import pytest
 from tiny_layout import INSTRUMENTS, write_layout
 
 from biasaudio import reproduce
-from biasaudio._audit.journal import Journal
+from biasaudio._audit.reproduce import Journal
 from biasaudio.errors import BiasAudioWarning, DataError
 from biasaudio.transfer import wang2023
 
@@ -75,7 +75,7 @@ def test_an_interrupted_study_does_only_what_is_left(folder, whole, tmp_path, mo
 def test_a_killed_process_leaves_what_it_finished(folder, whole, tmp_path):
     code = (
         "import sys, time, warnings; warnings.simplefilter('ignore')\n"
-        "import biasaudio, biasaudio._audit.journal as journal\n"
+        "import biasaudio, biasaudio._audit.reproduce as journal\n"
         "add = journal.Journal.add\n"
         "def slow(self, *args):\n"
         "    add(self, *args); time.sleep(0.5)\n"

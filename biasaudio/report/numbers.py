@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from biasaudio.report._view import ORIGINAL, View
+from biasaudio.report.view import ORIGINAL, View
 
 __all__ = [
     "BETTER",
