@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from biasaudio._validation import (
     name_some,
 )
 from biasaudio.datasets import PUBLISHED, ClipTable, EmbeddingTable
-from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
+from biasaudio.errors import DataError, ParameterError, warn
 from biasaudio.probes._splits import assign_parts
 from biasaudio.store import EmbeddingStore
 from biasaudio.transfer import Task
@@ -138,11 +137,7 @@ def _datasets_of(clips: ClipTable, store: EmbeddingStore) -> list[str]:
             f"{name_some(there)}; give clips of the datasets in the store"
         )
     if lost:
-        warnings.warn(
-            f"{store.path} has no vectors of {name_some(lost)}; the clips are left out",
-            BiasAudioWarning,
-            stacklevel=4,
-        )
+        warn(f"{store.path} has no vectors of {name_some(lost)}; the clips are left out")
     return shared
 
 

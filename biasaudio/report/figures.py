@@ -21,6 +21,8 @@ from biasaudio.report.view import CLASSWISE, ORIGINAL, AuditLike, View, arrow, v
 
 __all__ = ["FIGURES", "classes", "distribution", "leakage", "save_figures", "tradeoff", "transfer"]
 
+Ends = tuple[float, float]
+
 
 def leakage(result: AuditLike | View) -> Figure:
     """Draw how well the dataset is read after each method.
@@ -335,6 +337,3 @@ def save_figures(result: AuditLike | View, folder: str | os.PathLike[str]) -> li
             os.replace(partial, path)
             written.append(path)
     return written
-
-
-Ends = tuple[float, float]

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from biasaudio.report import numbers as num
-from biasaudio.report.view import CLASSWISE, ORIGINAL, Sight, View, variant
+from biasaudio.report.view import CLASSWISE, ORIGINAL, Sight, View, once, variant
 
 __all__ = [
     "QUESTIONS",
@@ -405,6 +405,7 @@ def about_origin(view: View) -> list[Finding]:
     return mix + _genre_mix(view) + _unknown_genre(view) + _classes(view)
 
 
+@once
 def _leak(view: View) -> pd.DataFrame:
     """Return before, after, low, high and lowers for each probed set and method."""
     rows = []
@@ -429,6 +430,7 @@ def _leak(view: View) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+@once
 def judge(view: View) -> pd.DataFrame:
     """Return what each correction did to leakage and transfer, a row each.
 

@@ -22,7 +22,7 @@ from biasaudio.report.findings import (
     listing,
     uncorrected,
 )
-from biasaudio.report.view import AuditLike, Sight, View, variant
+from biasaudio.report.view import AuditLike, Sight, View, once, variant
 
 __all__ = ["QUESTIONS", "RULE", "Finding", "headline", "planted", "summary", "verdict"]
 
@@ -61,7 +61,11 @@ def verdict(result: AuditLike | View) -> list[Finding]:
     >>> verdict(result)[0].status
     'readable'
     """
-    view = View.of(result)
+    return _verdict(View.of(result))
+
+
+@once
+def _verdict(view: View) -> list[Finding]:
     parts = (
         about_bias,
         about_cost,
