@@ -1,48 +1,191 @@
-"""The result of an audit: tidy tables, saved and loaded without loss."""
+"""The columns of every table of an audit, and the types in them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from biasaudio._tables import TABLES, check_meta, make_table
+from biasaudio._files import replacing_folder, scratch_folder
 from biasaudio._text import csv_safe
-from biasaudio._validation import did_you_mean
 from biasaudio.errors import BiasAudioError, DataError, ParameterError
 
-__all__ = ["TABLES", "AuditResult", "check_folder", "make_folder", "write_text"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "TABLES",
+    "AuditResult",
+    "check_folder",
+    "check_meta",
+    "make_folder",
+    "make_table",
+    "write_text",
+]
+
+_PROBE_KEYS = {
+    "embedding": str,
+    "probe": str,
+    "datasets": str,
+    "design": str,
+    "mix": str,
+    "method": str,
+    "kind": str,
+}
+TABLES: Mapping[str, Mapping[str, type]] = {
+    "probes": _PROBE_KEYS
+    | {
+        "auc": float,
+        "low": float,
+        "high": float,
+        "balanced_accuracy": float,
+        "chance_accuracy": float,
+        "p_value": float,
+        "n": int,
+        "n_groups": int,
+        "n_classes": int,
+    },
+    "probe_values": _PROBE_KEYS | {"value": str, "n": int, "auc": float, "recall": float},
+    "transfer": {
+        "instrument": str,
+        "train_set": str,
+        "test_set": str,
+        "precision": float,
+        "recall": float,
+        "f1-score": float,
+        "support": float,
+        "accuracy": float,
+        "roc_auc": float,
+        "ap": float,
+        "embedding": str,
+        "method": str,
+        "mode": str,
+        "prevalence": float,
+        "n_train": int,
+        "n_test": int,
+        "C": float,
+        "constant": bool,
+    },
+    "comparisons": {
+        "embedding": str,
+        "method": str,
+        "mode": str,
+        "train_set": str,
+        "test_set": str,
+        "n_labels": int,
+        "before": float,
+        "after": float,
+        "delta": float,
+        "low": float,
+        "high": float,
+        "p_value": float,
+        "p_holm": float,
+        "n_groups": int,
+        "verdict": str,
+    },
+    "drops": {
+        "embedding": str,
+        "method": str,
+        "mode": str,
+        "train_set": str,
+        "test_set": str,
+        "within": float,
+        "across": float,
+        "drop": float,
+        "low": float,
+        "high": float,
+        "p_value": float,
+        "n_labels": int,
+        "n_groups": int,
+    },
+    "distribution": {
+        "dataset": str,
+        "genre": str,
+        "label": str,
+        "n_annotated": int,
+        "n_positive": int,
+        "note": str,
+    },
+    "dropped": {"dataset": str, "reason": str, "n": int, "examples": str},
+    "methods": {
+        "method": str,
+        "title": str,
+        "family": str,
+        "explanation": str,
+        "reference": str,
+        "needs": str,
+        "sees_source_labels": bool,
+        "sees_target_clips": bool,
+        "sees_target_labels": bool,
+        "domain_at_transform": bool,
+    },
+}
+
+# What the report walks through; the other members are texts and numbers.
+_META: Mapping[str, type] = {
+    **dict.fromkeys(("config", "planted", "versions"), dict),
+    **dict.fromkeys(("datasets", "embeddings", "labels", "notes", "warnings"), list),
+    **dict.fromkeys(("excluded", "files"), list),
+}
+
+
+def check_meta(meta: Any) -> dict[str, Any]:
+    """Return what an audit says of itself, or raise a ValueError if it is of another form."""
+    if not isinstance(meta, dict):
+        raise ValueError("meta is no object")
+    for name, kind in _META.items():
+        if meta.get(name) is not None and not isinstance(meta[name], kind):
+            raise ValueError(f"meta has {name!r} as a {type(meta[name]).__name__}")
+    for name in ("excluded", "files"):
+        if not all(isinstance(entry, dict) for entry in meta.get(name) or ()):
+            raise ValueError(f"meta has {name!r} with an entry that is no object")
+    return meta
+
+
+def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the rows as the table of this name, columns and types as in `TABLES`."""
+    columns = TABLES[name]
+    data = {key: [kind(row[key]) for row in rows] for key, kind in columns.items()}
+    dtypes = {str: "object", float: "float64", int: "int64", bool: "bool"}
+    return pd.DataFrame(
+        {key: pd.Series(values, dtype=dtypes[columns[key]]) for key, values in data.items()},
+        columns=list(columns),
+    )
+
 
 FORMAT, VERSION = "biasaudio-audit", 1
+_CSV = ("transfer", "probes", "comparisons")
+_FILES = {"report.html", "audit.json", *(f"{name}.csv" for name in _CSV)}
 # What another JSON document leads to.
 _OTHER = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, eq=False)
 class AuditResult:
-    """Hold everything an audit found, as tidy tables.
+    """Everything that an audit found, as tidy tables.
 
     Attributes
     ----------
     probes : pd.DataFrame
-        One row a probe: ROC-AUC with interval, p-value and n.
+        One row per probe: ROC-AUC with interval, p-value and n.
     probe_values : pd.DataFrame
-        One row a probe and domain (or genre).
+        One row per probe and domain (or genre).
     transfer : pd.DataFrame
-        One row a (label, train set, test set, embedding, method, mode).
+        One row per (label, train set, test set, embedding, method, mode).
     comparisons : pd.DataFrame
-        One row a (embedding, method, mode, train set, test set): before,
+        One row per (embedding, method, mode, train set, test set): before,
         after, the difference with interval and p-values.
     drops : pd.DataFrame
-        One row a (embedding, method, mode, pair of different datasets): what
+        One row per (embedding, method, mode, pair of different datasets): what
         training on the other dataset costs, with interval.
     distribution : pd.DataFrame
-        One row a (dataset, genre, label), empty cells included.
+        One row per (dataset, genre, label), empty cells included.
     dropped : pd.DataFrame
         Clips left out: dataset, reason, number, examples.
     methods : pd.DataFrame
@@ -99,21 +242,20 @@ class AuditResult:
         ParameterError
             If ``folder`` is a file, or cannot be written to.
         """
-        from biasaudio.report import FIGURES, save_figures
+        from biasaudio.report import save_figures, write_html
+        from biasaudio.report.view import View
 
         texts = {"audit.json": self.to_json()}
-        for name in ("transfer", "probes", "comparisons"):
+        for name in _CSV:
             texts[f"{name}.csv"] = csv_safe(getattr(self, name)).to_csv(index=False)
-        folder = make_folder(folder)
-        for name, text in texts.items():
-            write_text(folder / name, text)
-        written = save_figures(self, folder)
-        for name in FIGURES:
-            path = folder / "figures" / f"{name}.svg"
-            if path not in written:
-                # It would be of an older audit in this folder.
-                path.unlink(missing_ok=True)
-        self.to_html(folder / "report.html")
+        folder = check_folder(folder)
+        # One view for the page and all figures: what is derived from it is derived once.
+        view = View.of(self)
+        with _placing(folder) as new:
+            for name, text in texts.items():
+                (new / name).write_text(text, encoding="utf-8")
+            save_figures(view, new)
+            write_html(view, new / "report.html")
         return folder
 
     @classmethod
@@ -192,10 +334,20 @@ class AuditResult:
         write_html(self, path)
         return path
 
+    def to_frame(self) -> pd.DataFrame:
+        """The paired changes of transfer, the table that most questions end at.
+
+        Returns
+        -------
+        pd.DataFrame
+            A copy of `comparisons`.
+        """
+        return self.comparisons.copy()
+
     @property
-    def plot(self) -> _Plots:
+    def plot(self) -> Plots:
         """The figures of the report: ``result.plot.leakage()`` and so on."""
-        return _Plots(self)
+        return Plots(self)
 
     def summary(self) -> str:
         """Return the verdict in a few lines of text."""
@@ -225,26 +377,41 @@ class AuditResult:
         return notebook_html(self)
 
 
-class _Plots:
-    """Give each figure as a method, so that tab completion lists them."""
+class Plots:
+    """The figures of the report, one method each.
+
+    Parameters
+    ----------
+    result : AuditResult
+    """
 
     def __init__(self, result: AuditResult) -> None:
         self._result = result
 
-    def __dir__(self) -> list[str]:
+    def leakage(self) -> Figure:
+        """How well the dataset is read after each method."""
+        return self._draw("leakage")
+
+    def transfer(self) -> Figure:
+        """What each method did to transfer, with intervals."""
+        return self._draw("transfer")
+
+    def tradeoff(self) -> Figure:
+        """Leakage against the change of transfer, a point per correction."""
+        return self._draw("tradeoff")
+
+    def classes(self) -> Figure:
+        """Which classes lose how much."""
+        return self._draw("classes")
+
+    def distribution(self) -> Figure:
+        """Positive clips by dataset, genre and class."""
+        return self._draw("distribution")
+
+    def _draw(self, name: str) -> Figure:
         from biasaudio.report import FIGURES
 
-        return sorted(FIGURES)
-
-    def __getattr__(self, name: str) -> Callable[[], Any]:
-        from biasaudio.report import FIGURES
-
-        if name not in FIGURES:
-            hint = did_you_mean(name, FIGURES)
-            raise AttributeError(
-                f"no figure {name!r}; there are {', '.join(sorted(FIGURES))}{hint}"
-            )
-        return lambda: FIGURES[name](self._result)
+        return FIGURES[name](self._result)
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -265,6 +432,53 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     if not os.access(there, os.W_OK):
         raise ParameterError(f"{there} may not be written to; give another folder")
     return folder
+
+
+@contextmanager
+def _placing(folder: Path) -> Iterator[Path]:
+    """Folder to be filled with a report, which takes the place of an older one as a whole.
+
+    Where other files lie in it, or it cannot be renamed, ours are moved in one by one
+    once all of them are written.
+    """
+    if _may_be_swapped(folder):
+        with replacing_folder(folder, error=ParameterError) as new:
+            yield new
+        return
+    try:
+        with scratch_folder(folder, ".report-") as new:
+            yield new
+            written = {each.relative_to(new) for each in new.rglob("*") if each.is_file()}
+            (folder / "figures").mkdir(exist_ok=True)
+            for each in sorted(written):
+                os.replace(new / each, folder / each)
+    except OSError as error:
+        raise ParameterError(
+            f"{folder} cannot be written to ({error.strerror or error}); check its permissions "
+            "and the disk, or give another folder"
+        ) from error
+    for each in (folder / "figures").glob("*.svg"):
+        # A figure of an older audit that this one has nothing to draw for.
+        if _is_ours(each.relative_to(folder)) and each.relative_to(folder) not in written:
+            each.unlink(missing_ok=True)
+
+
+def _is_ours(file: Path) -> bool:
+    return str(file) in _FILES or (file.parent == Path("figures") and file.stem in Plots.__dict__)
+
+
+def _may_be_swapped(folder: Path) -> bool:
+    """Whether nothing but a report is in it, and nobody holds on to the folder itself."""
+    if not folder.exists():
+        return True
+    if folder.is_symlink() or folder.is_mount() or not os.access(folder.absolute().parent, os.W_OK):
+        return False
+    # A shell that stands in it would be left in a folder without a name.
+    here, place = Path.cwd(), folder.resolve()
+    if here == place or place in here.parents:
+        return False
+    files = (each.relative_to(folder) for each in folder.rglob("*") if not each.is_dir())
+    return all(_is_ours(file) for file in files)
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

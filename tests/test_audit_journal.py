@@ -1,6 +1,7 @@
 """A study that was interrupted goes on where it stopped, and ends with the same bytes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from tiny_layout import INSTRUMENTS, write_layout
 
 from biasaudio import reproduce
-from biasaudio._audit.journal import Journal
+from biasaudio._audit.reproduce import Journal
 from biasaudio.errors import BiasAudioWarning, DataError
 from biasaudio.transfer import wang2023
 
@@ -75,7 +76,7 @@ def test_an_interrupted_study_does_only_what_is_left(folder, whole, tmp_path, mo
 def test_a_killed_process_leaves_what_it_finished(folder, whole, tmp_path):
     code = (
         "import sys, time, warnings; warnings.simplefilter('ignore')\n"
-        "import biasaudio, biasaudio._audit.journal as journal\n"
+        "import biasaudio, biasaudio._audit.reproduce as journal\n"
         "add = journal.Journal.add\n"
         "def slow(self, *args):\n"
         "    add(self, *args); time.sleep(0.5)\n"
@@ -107,6 +108,41 @@ def test_a_line_that_was_cut_off_is_done_again(folder, whole, tmp_path):
         assert journal.read_bytes() == full
 
 
+@pytest.mark.parametrize("place", [5, 30, 200, -3])
+def test_a_damaged_line_is_named_and_done_again(folder, whole, tmp_path, place):
+    study(folder, tmp_path)
+    journal = tmp_path / "finished.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    bad = bytearray(lines[1])
+    bad[place] ^= 1
+    journal.write_bytes(b"".join([lines[0], bytes(bad), *lines[2:]]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = reproduce(
+            folder, out=tmp_path, labels=["cello", "violin"], methods=["lda", "mlda", "klda"]
+        )
+    said = [str(one.message) for one in caught]
+    assert any(re.search(r"1 of \d+ lines are not what was written", text) for text in said)
+    found.save(tmp_path)
+    assert study(folder, tmp_path) == whole
+
+
+def test_an_embedding_may_be_called_like_a_method(folder, tmp_path):
+    import shutil
+
+    import h5py
+
+    other = tmp_path / "data"
+    shutil.copytree(folder, other)
+    with h5py.File(other / "embeddings.h5", "r+") as handle:
+        for dataset in handle:
+            handle.move(f"{dataset}/tiny", f"{dataset}/tiny-k")
+    found = reproduce(other, labels="cello", methods=["lda"], modes="global")
+    assert set(found.tables["global"]["embedding"]) == {"tiny-k"}
+    assert set(found.tables["global"]["method"]) == {"original", "lda"}
+    assert set(found.rows["global"]["embedding"]) == {"tiny-k", "tiny-k-lda"}
+
+
 def test_other_data_options_or_methods_are_not_taken_for_the_same(
     folder, whole, tmp_path, monkeypatch
 ):
@@ -134,7 +170,7 @@ def test_a_file_of_something_else_is_refused_and_kept(folder, tmp_path):
         study(folder, tmp_path)
     assert journal.read_text() == '{"mine": 1}\n'
     journal.write_text("my notes")
-    with pytest.raises(DataError, match="its last line is of something else"):
+    with pytest.raises(DataError, match="it is of something else"):
         study(folder, tmp_path)
     assert journal.read_text() == "my notes"
 
@@ -163,7 +199,7 @@ def test_numbers_come_back_with_all_their_digits(tmp_path, rng):
     again = Journal(path)
     assert again.get({"b": "x", "a": 1}) == numbers
     assert again.get({"a": 2, "b": "x"}) is None
-    assert json.loads(path.read_text())["key"] == {"a": 1, "b": "x"}
+    assert json.loads(path.read_text())["entry"]["key"] == {"a": 1, "b": "x"}
     nothing = Journal(None)
     nothing.add({"a": 1}, 3)
     assert nothing.get({"a": 1}) == 3

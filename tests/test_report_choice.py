@@ -6,9 +6,9 @@ from dataclasses import replace
 from report_fixtures import make_result
 from report_helpers import answers, edited
 
-from biasaudio.report._judge import judge
-from biasaudio.report._view import View
+from biasaudio.report.findings import judge
 from biasaudio.report.text import RULE
+from biasaudio.report.view import View
 
 
 def test_methods_that_saw_target_labels_are_judged_apart():

@@ -8,11 +8,11 @@ from report_fixtures import make_result
 from report_helpers import answers, edited
 
 from biasaudio.report import tables
-from biasaudio.report._judge import judge
-from biasaudio.report._view import Sight, View
 from biasaudio.report.figures import FIGURES
+from biasaudio.report.findings import judge
 from biasaudio.report.html import render_html
 from biasaudio.report.text import headline, summary
+from biasaudio.report.view import Sight, View
 
 DASH = "\N{EN DASH}"
 BOTH = ("global", "classwise")

@@ -17,10 +17,10 @@ from report_fixtures import (
 from report_helpers import answers, edited
 
 from biasaudio.errors import DataError
-from biasaudio.report import _numbers as num
-from biasaudio.report._judge import judge
-from biasaudio.report._view import View
+from biasaudio.report import numbers as num
+from biasaudio.report.findings import judge
 from biasaudio.report.text import QUESTIONS, headline, planted, summary, verdict
+from biasaudio.report.view import View
 
 
 def test_every_question_is_answered_in_order():

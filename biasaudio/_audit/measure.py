@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biasaudio._audit.prepare import Prepared
-from biasaudio._audit.usable import fit_columns
+from biasaudio._audit.clips import Prepared, fit_columns
 from biasaudio._parallel import run_all
 from biasaudio._validation import name_some
 from biasaudio.errors import DataError

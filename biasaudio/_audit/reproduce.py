@@ -1,35 +1,145 @@
-"""Repeat the published study on a folder laid out like its data."""
+"""Repeat the published study, piece by piece; finished pieces are kept on disk."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
-import warnings
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from biasaudio._audit.journal import Journal, digests
-from biasaudio._audit.prepare import prepare
+from biasaudio._audit.clips import prepare
 from biasaudio._parallel import check_n_jobs, run_all
 from biasaudio._text import csv_safe
 from biasaudio._validation import as_list, check_choice, name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, load_irmas, load_openmic
-from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
+from biasaudio.errors import DataError, ParameterError, warn
 from biasaudio.results import check_folder, make_folder, write_text
 from biasaudio.store import EmbeddingStore
 from biasaudio.transfer import MODES
 from biasaudio.transfer.evaluate import Plan
 from biasaudio.transfer.published import load_published_table
-from biasaudio.transfer.task import Outcome, Piece
+from biasaudio.transfer.task import Outcome, Piece, Task
 from biasaudio.transfer.wang2023 import Wang2023Protocol
-from biasaudio.transforms.methods import METHODS, ORIGINAL, check_methods
+from biasaudio.transforms.methods import ORIGINAL, check_methods
 
-__all__ = ["Reproduction", "reproduce"]
+__all__ = ["Journal", "Reproduction", "digests", "reproduce"]
+
+_Key = dict[str, Any]
+_START = b'{"crc32": "'
+
+
+class Journal:
+    """Keep the results of finished pieces of work in a file, a line a piece.
+
+    Parameters
+    ----------
+    path : Path or None
+        Made, with its folder, when the first piece is added.  None keeps
+        nothing.
+
+    Raises
+    ------
+    DataError
+        If there is a file that cannot be read, or is none of these.
+
+    Notes
+    -----
+    A piece is found again by its key, which names everything that its result
+    depends on, so pieces of other data or options do no harm.  Numbers are
+    written with all their digits: what is read back is what was written.  A
+    line that was cut off by an interruption, or whose checksum does not fit, does
+    not count: its piece is done again.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, Any] = {}
+        if path is None or not path.exists():
+            return
+        try:
+            whole, newline, cut_off = path.read_bytes().rpartition(b"\n")
+            lines = whole.split(b"\n") if whole else []
+            entries = [_entry(line) for line in lines]
+            if lines and not any(entries) and not lines[0].startswith(_START):
+                raise ValueError("its first line is of something else")
+            if cut_off and not lines and not cut_off.startswith(_START[: len(cut_off)]):
+                raise ValueError("it is of something else")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path} is not a record of finished work ({error}); remove it, or write to "
+                "another folder"
+            ) from error
+        self._found = {_text(entry["key"]): entry["result"] for entry in entries if entry}
+        if bad := entries.count(None):
+            warn(
+                f"{path}: {bad} of {len(lines)} lines are not what was written; these pieces are "
+                "done again"
+            )
+        if cut_off:
+            # It would make one line with what is added next.
+            os.truncate(path, len(whole + newline))
+
+    def get(self, key: _Key) -> Any:
+        """Return the result of a finished piece, or None."""
+        return self._found.get(_text(key))
+
+    def add(self, key: _Key, result: Any) -> None:
+        """Write down the result of a piece; it is on disk when this returns."""
+        self._found[_text(key)] = result
+        if self._path is None:
+            return
+        make_folder(self._path.parent)
+        line = _line({"key": key, "result": result})
+        # One write to the end: a second study in the same folder loses nothing.
+        with self._path.open("ab", buffering=0) as stream:
+            stream.write(line)
+            os.fsync(stream.fileno())
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    """A line of the file: the CRC-32 of what follows, and the entry as JSON."""
+    text = json.dumps(entry).encode()
+    return b'{"crc32": "%08x", "entry": %s}\n' % (zlib.crc32(text), text)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says, None if it is not what was written."""
+    try:
+        entry = json.loads(line)["entry"]
+        if _line(entry) == line + b"\n" and {"key", "result"} <= set(entry):
+            return dict(entry)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def digests(task: Task) -> list[str]:
+    """Return a short text for each label, which changes with any number that it depends on."""
+    shared = hashlib.sha256()
+    genre = [] if task.genre is None else [task.genre.astype(str)]
+    for part in (task.X, task.is_train, task.domain.astype(str), *genre):
+        shared.update(f"{part.dtype} {part.shape}".encode())
+        shared.update(np.ascontiguousarray(part).data)
+    found = []
+    for j in range(len(task.label_names)):
+        one = shared.copy()
+        one.update(np.packbits(task.Y[:, j]).tobytes() + np.packbits(task.mask[:, j]).tobytes())
+        found.append(one.hexdigest()[:16])
+    return found
+
+
+def _text(key: _Key) -> str:
+    return json.dumps(key, sort_keys=True)
+
 
 PUBLISHED_COLUMNS = (
     "instrument",
@@ -159,7 +269,7 @@ def reproduce(
     for name in embeddings:
         check_choice(name, "embeddings", shared)
     journal = Journal(None if out is None else check_folder(out) / "finished.jsonl")
-    found: dict[str, list[pd.DataFrame]] = {mode: [] for mode in modes}
+    found: list[pd.DataFrame] = []
     for name in embeddings:
         table = store.table(name, clips, datasets, missing=missing, unknown=unknown)
         prepared = prepare(table, labels=labels, protocol="wang2023", seed=0)
@@ -167,10 +277,13 @@ def reproduce(
         task = prepared.task(prepared.vectors(table))
         plan = Plan.of(task, chosen, "wang2023", modes, solver=solver)
         rows = pd.DataFrame(_run(plan, name, journal, n_jobs, progress))
-        for mode in modes:
-            found[mode].append(_published_rows(rows[rows["mode"] == mode], name, chosen))
-    by_mode = {mode: pd.concat(parts, ignore_index=True) for mode, parts in found.items()}
-    return Reproduction(by_mode, {mode: _table(rows, mode) for mode, rows in by_mode.items()})
+        found.append(_in_order(rows.assign(embedding=name), chosen))
+    rows = pd.concat(found, ignore_index=True)
+    by_mode = {mode: rows[rows["mode"] == mode].reset_index(drop=True) for mode in modes}
+    return Reproduction(
+        {mode: _published_rows(part) for mode, part in by_mode.items()},
+        {mode: _table(part, mode) for mode, part in by_mode.items()},
+    )
 
 
 def _published_clips(folder: Path) -> ClipTable:
@@ -233,7 +346,7 @@ def _rows_of(run: Callable[[Piece], list[Outcome]], piece: Piece) -> list[dict[s
 
 def _warn_of(texts: Iterable[str]) -> None:
     for text in texts:
-        warnings.warn(text, BiasAudioWarning, stacklevel=3)
+        warn(text)
 
 
 def _subfolder(folder: Path, names: Sequence[str]) -> Path:
@@ -247,30 +360,28 @@ def _subfolder(folder: Path, names: Sequence[str]) -> Path:
     )
 
 
-def _published_rows(rows: pd.DataFrame, name: str, methods: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of one embedding and mode, ordered and labelled as published."""
+def _in_order(rows: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """The rows of one embedding in the published order."""
     order = {method: i for i, method in enumerate((ORIGINAL, *methods))}
     rows = rows.assign(
-        embedding=[name if m == ORIGINAL else f"{name}-{m}" for m in rows["method"]],
         rank=rows["method"].map(order),
         # A training set's own test set comes first, as published.
         is_other=rows["train_set"] != rows["test_set"],
     )
-    keys = ["rank", "train_set", "is_other", "instrument"]
-    return rows.sort_values(keys, ignore_index=True)[list(PUBLISHED_COLUMNS)]
+    return rows.sort_values(["rank", "train_set", "is_other", "instrument"], ignore_index=True)
+
+
+def _published_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The published columns; a method stands in the label of the embedding, as ``vggish-lda``."""
+    labels = [
+        name if method == ORIGINAL else f"{name}-{method}"
+        for name, method in zip(rows["embedding"], rows["method"])
+    ]
+    return rows.assign(embedding=labels)[list(PUBLISHED_COLUMNS)]
 
 
 def _table(rows: pd.DataFrame, mode: str) -> pd.DataFrame:
-    """Return the means over instruments beside the published ones."""
-    split = [label.rsplit("-", 1) for label in rows["embedding"]]
-    corrected = [len(part) == 2 and part[1] in METHODS for part in split]
-    rows = rows.assign(
-        embedding=[
-            part[0] if is_it else label
-            for part, is_it, label in zip(split, corrected, rows["embedding"])
-        ],
-        method=[part[-1] if is_it else ORIGINAL for part, is_it in zip(split, corrected)],
-    )
+    """The means over instruments beside the published ones."""
     keys = ["embedding", "method", "train_set", "test_set"]
     grouped = rows.groupby(keys, sort=False)["roc_auc"]
     ours = grouped.agg(roc_auc="mean", n_instruments="size").reset_index()

@@ -11,10 +11,15 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
-from biasaudio._audit.load import Source, fingerprint, load_tables
+from biasaudio._audit.clips import (
+    Prepared,
+    Source,
+    fingerprint,
+    load_tables,
+    prepare,
+    usable_methods,
+)
 from biasaudio._audit.measure import measure_probes
-from biasaudio._audit.prepare import Prepared, prepare
-from biasaudio._audit.usable import usable_methods
 from biasaudio._parallel import check_n_jobs
 from biasaudio._validation import as_list, check_choice, check_count, name_some
 from biasaudio.datasets import ClipTable, EmbeddingTable

@@ -186,7 +186,7 @@ class StoreSource(Source):
     @cached_property
     def table(self) -> Any:
         """Pooled vectors and their clips."""
-        from biasaudio._audit.load import load_tables
+        from biasaudio._audit.clips import load_tables
 
         rule = partial_rule(self.args)
         return load_tables(
@@ -202,7 +202,7 @@ class StoreSource(Source):
 
     def _use(self, clips: Any) -> None:
         """Columns from these clips."""
-        from biasaudio._audit.labels import classes
+        from biasaudio._audit.clips import classes
 
         self.n_clips = len(clips)
         names = ("dataset", "split", "genre", "group")
@@ -253,7 +253,7 @@ class StoreSource(Source):
 
     def _check_classes(self, transform: Any) -> None:
         """Warn of classes that the correction was not fitted on, where clips say theirs."""
-        from biasaudio._audit.labels import classes
+        from biasaudio._audit.clips import classes
         from biasaudio.datasets import ClipTable
 
         if not hasattr(transform, "check_classes"):

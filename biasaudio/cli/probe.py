@@ -57,9 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one probe and print what it found."""
-    from biasaudio._audit.load import load_tables
-    from biasaudio._audit.prepare import prepare
-    from biasaudio._audit.usable import usable_methods
+    from biasaudio._audit.clips import load_tables, prepare, usable_methods
     from biasaudio._validation import check_choice
     from biasaudio.errors import ParameterError
     from biasaudio.probes.domain import KINDS
@@ -121,7 +119,7 @@ def _methods(args: argparse.Namespace) -> Sequence[Any]:
 
 def _probe(args: argparse.Namespace, prepared: Any, X: Any, methods: Sequence[Any]) -> Any:
     """`ProbeResult` of the clips that can be told apart, as an audit has it."""
-    from biasaudio._audit.usable import fit_columns
+    from biasaudio._audit.clips import fit_columns
     from biasaudio._parallel import run_all
     from biasaudio.probes import probe_domain, probe_genre
 

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from biasaudio.report._view import ORIGINAL, Sight, View, variant
+from biasaudio.report.view import ORIGINAL, Sight, View, variant
 
 __all__ = [
     "BLUE",

@@ -1,4 +1,4 @@
-"""The figures of a report: drawn object by object, the same every time."""
+"""The figures of a report: leakage, transfer, trade-off, classes and distribution."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from biasaudio.report import _canvas as cv
-from biasaudio.report import _numbers as num
-from biasaudio.report._heatmaps import classes, distribution
-from biasaudio.report._tradeoff import tradeoff
-from biasaudio.report._view import AuditLike, View, arrow, variant
+from biasaudio.report import numbers as num
+from biasaudio.report.view import CLASSWISE, ORIGINAL, AuditLike, View, arrow, variant
 
-__all__ = [
-    "FIGURES",
-    "classes",
-    "distribution",
-    "leakage",
-    "save_figures",
-    "tradeoff",
-    "transfer",
-]
+__all__ = ["FIGURES", "classes", "distribution", "leakage", "save_figures", "tradeoff", "transfer"]
+
+Ends = tuple[float, float]
 
 
 def leakage(result: AuditLike | View) -> Figure:
@@ -118,6 +116,189 @@ def transfer(result: AuditLike | View) -> Figure:
     note = [("hollow: no measurable change", cv.MUTED, "o", False)]
     cv.legend(figure, [*cv.keys(view, labels.values(), first=""), *note])
     return figure
+
+
+def distribution(result: AuditLike | View) -> Figure:
+    """Draw the number of positives by dataset, genre and class.
+
+    Parameters
+    ----------
+    result : AuditResult
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a dataset; without axes where the table is empty.
+    """
+    view = View.of(result)
+    counts = num.cells(view)
+    panels = cv.panels_of(counts, "dataset")
+    if not panels:
+        return cv.blank()
+    genres = list(dict.fromkeys(counts["genre"]))
+    labels = list(dict.fromkeys(counts["label"]))
+    figure, axes = cv.facets(len(panels), height=1.1 + 0.3 * len(genres), columns=1)
+    top = counts["n_positive"].max()
+    blues = sns.light_palette(cv.BLUE, as_cmap=True)
+    for ax, ((name,), rows) in zip(axes, panels, strict=True):
+        grid = rows.pivot_table("n_positive", "genre", "label", aggfunc="sum")
+        grid = grid.reindex(index=genres, columns=labels).rename(index={"": "not known"})
+        text = grid.map(lambda n: "" if math.isnan(n) else f"{n:.0f}" if n else "empty")
+        logs = grid.where(grid > 0).map(math.log1p)
+        _heat(ax, logs, text, blues, (0.0, math.log1p(max(top, 1))))
+        ax.set_title(f"{cv.plain(name)}: positive clips", loc="left", fontsize=9.5, color=cv.INK)
+    return figure
+
+
+def _heat(
+    ax: Axes, grid: pd.DataFrame, text: pd.DataFrame, colors: LinearSegmentedColormap, ends: Ends
+) -> None:
+    """Draw a heat map with a number in every cell and slanted names below."""
+    low, high = ends
+    values = np.ma.masked_invalid(grid.to_numpy(dtype=float))
+    ax.pcolormesh(values, cmap=colors, vmin=low, vmax=high, edgecolors=cv.PAPER, linewidth=1)
+    for (y, x), value in np.ndenumerate(grid.to_numpy(dtype=float)):
+        # Cells keep their color on a dark page, and so must the number in them.
+        color = cv.INK
+        if not math.isnan(value):
+            shade = colors((value - low) / (high - low))[:3]
+            color = "#262626" if np.dot(shade, (0.2126, 0.7152, 0.0722)) > 0.45 else "#ffffff"
+        words = str(text.iat[y, x])
+        ax.text(x + 0.5, y + 0.5, words, color=color, ha="center", va="center", fontsize=7.5)
+    ax.set_xticks(np.arange(grid.shape[1]) + 0.5, [cv.plain(str(n)) for n in grid.columns])
+    ax.set_yticks(np.arange(grid.shape[0]) + 0.5, [cv.plain(str(n)) for n in grid.index])
+    ax.set_ylim(grid.shape[0], 0)
+    ax.set_facecolor("none")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, labelsize=8.5, labelcolor=cv.INK)
+    for label in ax.get_xticklabels():
+        label.set(rotation=35, ha="right", rotation_mode="anchor")
+
+
+def _whole(value: float) -> str:
+    text = "" if math.isnan(value) else f"{round(value) + 0:.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def classes(result: AuditLike | View) -> Figure:
+    """Draw what each class loses across datasets, before and after.
+
+    Parameters
+    ----------
+    result : AuditResult
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel an embedding and pair; a cell is the ROC-AUC within the test
+        set (uncorrected) less the one across, in points.
+    """
+    view = View.of(result)
+    table = num.class_drops(view).dropna(subset=["drop"])
+    panels = cv.panels_of(table, "embedding", "train_set", "test_set")
+    if not panels:
+        return cv.blank()
+    names = cv.variants(view, table)
+    labels = list(dict.fromkeys(table["instrument"]))
+    wide = 1 if len(names) > 9 else 2
+    figure, axes = cv.facets(len(panels), height=1.35 + 0.24 * len(labels), columns=wide)
+    limit = max(1.0, float(100 * table["drop"].abs().quantile(0.98)))
+    for ax, ((name, train, test), rows) in zip(axes, panels, strict=True):
+        who = [variant(m, o, view.modes) for m, o in zip(rows["method"], rows["mode"], strict=True)]
+        grid = 100 * rows.assign(who=who).pivot_table("drop", "instrument", "who", "first")
+        grid = grid.reindex(index=labels, columns=list(names))
+        text = grid.map(_whole)
+        _heat(ax, grid, text, sns.color_palette("vlag", as_cmap=True), (-limit, limit))
+        title = f"{cv.plain(name)}\n{cv.fitted((train, test), wide, arrow('', ''))}"
+        ax.set_title(title, loc="left", fontsize=9.5, color=cv.INK)
+    return figure
+
+
+def tradeoff(result: AuditLike | View) -> Figure:
+    """Draw leakage against the change of transfer, a point a correction.
+
+    Parameters
+    ----------
+    result : AuditResult
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel an embedding and pair; right and down is bad, left and up is
+        good.  Without axes where leakage and transfer do not meet.
+    """
+    view = View.of(result)
+    both = _joined(view)
+    panels = cv.panels_of(both, "embedding", "train_set", "test_set")
+    if not panels:
+        return cv.blank()
+    figure, axes = cv.facets(len(panels), height=max(2.5, 0.7 + 0.2 * _most(panels)))
+    for ax, ((name, train, test), rows) in zip(axes, panels, strict=True):
+        cv.style(ax, f"{cv.plain(name)}\n{cv.fitted((train, test), 2, arrow('', ''))}")
+        ax.axhline(0, color=cv.MUTED, lw=0.9)
+        for _, row in rows.iterrows():
+            color, y = cv.color_of(view, row["method"], row["mode"]), 100 * row["delta"]
+            ends = [100 * row["low"], 100 * row["high"]]
+            ax.vlines(row["auc"], *ends, color=color, lw=0.9, alpha=0.55)
+            ax.hlines(y, row["auc_low"], row["auc_high"], color=color, lw=0.9, alpha=0.55)
+            ax.plot(
+                row["auc"], y, cv.marker_of(view, row["method"], row["mode"]), color=color, ms=5
+            )
+        ax.set_xlim(min(0.46, rows["auc_low"].min() - 0.02), 1.01)
+        cv.reference(ax, 0.5, "chance")
+        _names(ax, view, rows)
+        ax.axvline(rows["auc_before"].iloc[0], color=cv.INK, lw=0.9, ls=(0, (1, 2)))
+        ax.set_xlabel("dataset ROC-AUC (dotted: uncorrected)")
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("change of transfer, points")
+    cv.legend(figure, cv.keys(view, cv.variants(view, both).values(), first=""))
+    return figure
+
+
+def _most(panels: list[Any]) -> int:
+    return max(len(rows) for _, rows in panels)
+
+
+def _joined(view: View) -> pd.DataFrame:
+    """Return each change of transfer with the leakage of the same datasets."""
+    leak = num.leakage(view)
+    for end in ("auc", "low", "high"):
+        leak[end] = leak[f"{end}_equal"].fillna(leak[f"{end}_raw"])
+    leak = leak[["embedding", "datasets", "method", "auc", "low", "high"]]
+    leak = leak.rename(columns={"low": "auc_low", "high": "auc_high"})
+    first = leak[leak["method"] == ORIGINAL].rename(columns={"auc": "auc_before"})
+    leak = leak.merge(first[["embedding", "datasets", "auc_before"]])
+    pairs = [
+        {"datasets": name, "train_set": train, "test_set": test}
+        for name, of_set in view.blocks()
+        for train, test in of_set
+    ]
+    place = pd.DataFrame(pairs, columns=["datasets", "train_set", "test_set"])
+    moved = num.changes(view)
+    # The probes are of the global correction, so classwise has no leakage to draw.
+    moved = moved[moved["mode"] != CLASSWISE]
+    both = moved.merge(place).merge(leak, on=["embedding", "datasets", "method"])
+    return both.dropna(subset=["auc", "delta"])
+
+
+def _names(ax: Axes, view: View, rows: pd.DataFrame) -> None:
+    """Name each point in the right margin, with a thin line from point to name."""
+    low, high = ax.get_ylim()
+    rows = rows.sort_values("delta", kind="stable")
+    heights = (100 * rows["delta"].to_numpy() - low) / (high - low)
+    for (_, row), y in zip(rows.iterrows(), cv.spread(heights, 0.085), strict=True):
+        color = cv.color_of(view, row["method"], row["mode"])
+        label = cv.plain(variant(row["method"], row["mode"], view.modes))
+        ax.annotate(
+            label,
+            xy=(row["auc"], 100 * row["delta"]),
+            xytext=(1.04, y),
+            textcoords="axes fraction",
+            fontsize=8,
+            color=color,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.5, "alpha": 0.5, "shrinkB": 3},
+        )
 
 
 FIGURES: dict[str, Callable[[AuditLike | View], Figure]] = {

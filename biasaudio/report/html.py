@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from biasaudio.report import _canvas as cv
 from biasaudio.report import figures, tables, text
-from biasaudio.report._cells import Table
-from biasaudio.report._view import ORIGINAL, AuditLike, Sight, View, variant
+from biasaudio.report.tables import Table
+from biasaudio.report.view import ORIGINAL, AuditLike, Sight, View, variant
 
 __all__ = ["notebook_html", "render_html", "write_html"]
 

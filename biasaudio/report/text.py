@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import textwrap
 
-from biasaudio.report import _numbers as num
-from biasaudio.report._choice import RULE, about_choice, about_corrections
-from biasaudio.report._findings import (
+from biasaudio.report import numbers as num
+from biasaudio.report.findings import (
     QUESTIONS,
+    RULE,
     Finding,
     about_bias,
+    about_certainty,
+    about_choice,
+    about_corrections,
     about_cost,
+    about_origin,
     at_mix,
     best_mix,
     cost,
+    judge,
     listing,
     uncorrected,
 )
-from biasaudio.report._judge import judge
-from biasaudio.report._origin import about_certainty, about_origin
-from biasaudio.report._view import AuditLike, Sight, View, variant
+from biasaudio.report.view import AuditLike, Sight, View, once, variant
 
 __all__ = ["QUESTIONS", "RULE", "Finding", "headline", "planted", "summary", "verdict"]
 
@@ -58,7 +61,11 @@ def verdict(result: AuditLike | View) -> list[Finding]:
     >>> verdict(result)[0].status
     'readable'
     """
-    view = View.of(result)
+    return _verdict(View.of(result))
+
+
+@once
+def _verdict(view: View) -> list[Finding]:
     parts = (
         about_bias,
         about_cost,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from biasaudio.report._view import ORIGINAL, View
+from biasaudio.report.view import ORIGINAL, View, once
 
 __all__ = [
     "BETTER",
@@ -108,6 +108,7 @@ def near_empty(n_positive: float) -> str:
     return "near-empty" if n_positive < NEAR_EMPTY else ""
 
 
+@once
 def leakage(view: View, probe: str = "domain", *, design: str = "three-way") -> pd.DataFrame:
     """Return a row an embedding, set of datasets and method, raw and equal mix.
 
@@ -143,6 +144,7 @@ def leakage(view: View, probe: str = "domain", *, design: str = "three-way") -> 
     return base.loc[rank.sort_values(kind="stable").index].reset_index(drop=True)
 
 
+@once
 def class_drops(view: View) -> pd.DataFrame:
     """Return for each label what is lost by training on another dataset.
 
@@ -170,6 +172,7 @@ def class_drops(view: View) -> pd.DataFrame:
     return table
 
 
+@once
 def drops(view: View) -> pd.DataFrame:
     """Return the uncorrected transfer drop of each pair, mean over labels.
 
@@ -202,6 +205,7 @@ def drops(view: View) -> pd.DataFrame:
     return rows.merge(labels, on=keys, how="inner").reset_index(drop=True)
 
 
+@once
 def cells(view: View) -> pd.DataFrame:
     """Return the positives of each dataset, genre and label; genre '' is not known.
 
@@ -224,6 +228,7 @@ def cells(view: View) -> pd.DataFrame:
     return lines.loc[keep, [*keys, "n_positive", "has_genres"]].reset_index(drop=True)
 
 
+@once
 def changes(view: View, *, within: bool = False) -> pd.DataFrame:
     """Return the paired changes between different datasets, read strictly.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pandas as pd
 
@@ -12,7 +13,17 @@ from biasaudio._text import printable
 from biasaudio._validation import name_some
 from biasaudio.errors import DataError
 
-__all__ = ["CLASSWISE", "ORIGINAL", "AuditLike", "Sight", "View", "arrow", "clean", "variant"]
+__all__ = [
+    "CLASSWISE",
+    "ORIGINAL",
+    "AuditLike",
+    "Sight",
+    "View",
+    "arrow",
+    "clean",
+    "once",
+    "variant",
+]
 
 ORIGINAL = "original"
 CLASSWISE = "classwise"
@@ -78,6 +89,29 @@ class AuditLike(Protocol):
     @property
     def meta(self) -> Mapping[str, Any]:
         """Where the numbers come from."""
+
+
+_Rest = ParamSpec("_Rest")
+_Derived = TypeVar("_Derived", pd.DataFrame, "list[Any]")
+
+
+def once(
+    derive: Callable[Concatenate[View, _Rest], _Derived],
+) -> Callable[Concatenate[View, _Rest], _Derived]:
+    """Derive a table, or findings, from a view once, and hand out copies.
+
+    One page asks for the paired changes 34 times, and each time they are the same.
+    """
+
+    @functools.wraps(derive)
+    def kept(view: View, *args: _Rest.args, **options: _Rest.kwargs) -> _Derived:
+        key = (derive.__module__, derive.__name__, args, tuple(options.items()))
+        if key not in view.derived:
+            view.derived[key] = derive(view, *args, **options)
+        found: _Derived = view.derived[key].copy()
+        return found
+
+    return kept
 
 
 class Sight:
@@ -160,6 +194,7 @@ class View:
     methods: pd.DataFrame
     meta: dict[str, Any]
     stronger: pd.DataFrame
+    derived: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: AuditLike | View) -> View:
@@ -183,27 +218,27 @@ class View:
                 tables[name] = table[table["kind"] == "linear"].reset_index(drop=True)
         return cls(**tables, meta=clean(dict(result.meta)), stronger=stronger)
 
-    @property
+    @functools.cached_property
     def embeddings(self) -> list[str]:
         """Names of the embeddings, in the order of the audit."""
         used = [*self.probes["embedding"], *self.transfer["embedding"]]
         named = [str(name) for name in self.meta.get("embeddings") or []]
         return [n for n in dict.fromkeys([*named, *used]) if n in used or not used]
 
-    @property
+    @functools.cached_property
     def datasets(self) -> list[str]:
         """Names of the datasets, in the order of the audit."""
         named = [str(name) for name in self.meta.get("datasets") or []]
         found = [*self.transfer["train_set"], *self.transfer["test_set"]]
         return list(dict.fromkeys([*named, *found, *self.distribution["dataset"]]))
 
-    @property
+    @functools.cached_property
     def modes(self) -> list[str]:
         """Modes of the corrections, in order of appearance."""
         corrected = self.transfer[self.transfer["method"] != ORIGINAL]
         return list(dict.fromkeys([*corrected["mode"], *self.comparisons["mode"]]))
 
-    @property
+    @functools.cached_property
     def used_methods(self) -> list[str]:
         """The methods with results, the uncorrected one first."""
         tables = (self.probes, self.transfer, self.comparisons)
