@@ -18,12 +18,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from biasaudio.embed import _gathering
 from biasaudio.embed.base import Frames
 from biasaudio.embed.extraction import extract
-from biasaudio.store import EmbeddingStore
-from biasaudio.store.index import index_files
-from biasaudio.store.merge import compact_store, export_store
+from biasaudio.store import EmbeddingStore, exists, export, merge, verify
 
 RATE = 8000
 HERE = Path(__file__).resolve().parent
@@ -121,7 +118,7 @@ def assert_right(found, *truths):
 
 def exported(store, out):
     """Return the bytes of a store as one file; equal contents give equal bytes."""
-    return export_store(store, out, overwrite=True).read_bytes()
+    return export(store, out, overwrite=True).read_bytes()
 
 
 def names(folder):
@@ -294,8 +291,8 @@ def outdate(audio, store):
 
 def commit_often(patch, batch):
     """Let each few clips be committed, however quick they are."""
-    patch.setattr(_gathering, "BATCH", batch)
-    patch.setattr(_gathering, "SHARE", 0.0)
+    patch.setattr(sys.modules["biasaudio.embed.extraction"], "BATCH", batch)
+    patch.setattr(sys.modules["biasaudio.embed.extraction"], "SHARE", 0.0)
 
 
 def extract_parts(audio, store, batch=2, **options):
@@ -466,7 +463,7 @@ def main(kind, options):
         done = {"embedded": result.n_embedded, "present": result.n_present}
         done["failed"] = len(result.failed)
     elif kind == "compact":
-        compact_store(store)
+        merge(store)
     elif kind == "cli":
         commit_often(pytest.MonkeyPatch(), 1)
         sys.exit(extract_as_command(audio, model, store, **options))
