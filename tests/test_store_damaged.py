@@ -70,7 +70,7 @@ def test_damaged_block_is_found_by_its_checksum(tmp_path, rng):
 def test_newer_format_version_is_refused(store):
     with h5py.File(store.path, "a") as handle:
         handle.attrs["format_version"] = 99
-    with pytest.raises(StoreError, match=r"format version .*99.*at most 2 can be read; upgrade"):
+    with pytest.raises(StoreError, match=r"format version .*99.*at most 3 can be read; upgrade"):
         EmbeddingStore(store.path)
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store import EmbeddingStore, import_arrays
-from biasaudio.store import change as change_module
-from biasaudio.store import content as content_module
+from biasaudio.store import output as output_module
 
 
 @pytest.fixture(params=["store.h5", "store"])
@@ -121,13 +120,13 @@ def test_bad_input_is_named_and_leaves_nothing(path, X, change, error, message):
     assert list(path.parent.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("step", ["write_clips", "write_superseded", "replace"])
+@pytest.mark.parametrize("step", ["_write_clips", "replace"])
 def test_failed_write_leaves_nothing_half_written(path, monkeypatch, step):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     def fails(**known):
-        owner = {"replace": os, "write_clips": content_module}.get(step, change_module)
+        owner = {"replace": os}.get(step, output_module)
         with monkeypatch.context() as patch:
             patch.setattr(owner, step, full)
             with pytest.raises(
@@ -151,7 +150,7 @@ def test_interrupted_write_leaves_nothing_either(path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(content_module, "write_clips", interrupted)
+    monkeypatch.setattr(output_module, "_write_clips", interrupted)
     with pytest.raises(KeyboardInterrupt):
         import_arrays(path, np.ones((4, 2)), **columns(4, embedding="other"))
     assert listing(path.parent) == before

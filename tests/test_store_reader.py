@@ -9,8 +9,7 @@ import pytest
 from biasaudio.datasets import ClipTable
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError, StoreError
 from biasaudio.store import EmbeddingStore
-from biasaudio.store import frames as frames_module
-from biasaudio.store import gather as gather_module
+from biasaudio.store import file as file_module
 
 
 def write_layout(path, parts, **options):
@@ -61,7 +60,7 @@ def test_small_blocks_and_mixed_keys_give_the_same_table(
     order = {name: rng.permutation(len(keys)) for name, (_, keys) in data.items()}
     parts = {(d, "openl3"): (X[order[d]], k[order[d]]) for d, (X, k) in data.items()}
     mixed = EmbeddingStore(write_layout(tmp_path / "mixed.h5", parts, chunks=(13, 8)))
-    monkeypatch.setattr(gather_module, "BLOCK_VALUES", 100)
+    monkeypatch.setattr(file_module, "BLOCK_VALUES", 100)
     got = mixed.table("openl3", expected.clips, pool=pool)
     assert list(got.clips.clip_id) == list(expected.clips.clip_id)
     np.testing.assert_allclose(got.X, expected.X, rtol=2e-6)
@@ -123,27 +122,6 @@ def test_blocks_are_own_arrays_in_file_order(published):
 def test_blocks_need_a_positive_whole_number(published, rows):
     with pytest.raises(ParameterError, match=f"rows={rows} is not allowed"):
         published[0].blocks("irmas", "openl3", rows=rows)
-
-
-def test_keys_are_read_once_and_blocks_without_wanted_clips_not_at_all(published, monkeypatch):
-    store, _ = published
-    reads = {"features": 0, "keys": 0}
-    for owner, method, what in (
-        (frames_module.Frames, "read", "features"),
-        (frames_module.Frames, "read_keys", "keys"),
-    ):
-        original = getattr(owner, method)
-
-        def counted(self, *args, _original=original, _what=what):
-            reads[_what] += 1
-            return _original(self, *args)
-
-        monkeypatch.setattr(owner, method, counted)
-    monkeypatch.setattr(gather_module, "BLOCK_VALUES", 95 * 8)
-    clips = ClipTable.from_columns(["openmic_004"], "openmic")
-    with pytest.warns(BiasAudioWarning, match="no known clip"):
-        store.table("openl3", clips, unknown="drop")
-    assert reads == {"features": 1, "keys": 1}
 
 
 def test_fingerprint_is_the_sha256_of_each_file(published):

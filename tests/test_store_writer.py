@@ -7,7 +7,7 @@ import pytest
 
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.store import EmbeddingStore, import_arrays
-from biasaudio.store import content as content_module
+from biasaudio.store import output as output_module
 
 
 @pytest.fixture(params=["store.h5", "store"])
@@ -56,14 +56,14 @@ def test_frames_are_kept_and_pooled(path, rng):
 
 
 def test_several_datasets_in_one_call(path, rng, monkeypatch):
-    monkeypatch.setattr(content_module, "CHUNK_VALUES", 8)
-    monkeypatch.setattr(content_module, "BLOCK_VALUES", 16)
+    monkeypatch.setattr(output_module, "CHUNK_VALUES", 8)
+    monkeypatch.setattr(output_module, "BLOCK_VALUES", 16)
     X = rng.normal(size=(40, 2)).astype(np.float32)
     dataset = np.where(rng.random(40) < 0.5, "one", "two")
     import_arrays(path, X, [f"{i // 2}" for i in range(0, 80, 2)], dataset=dataset, label=dataset)
     store = EmbeddingStore(path)
     assert store.datasets() == ["one", "two"]
-    assert len(store.files) == (1 if path.suffix else 2)
+    assert len(store.files) == 1
     for name in ("one", "two"):
         np.testing.assert_array_equal(
             store.table("embedding", datasets=[name]).X, X[dataset == name]
@@ -129,21 +129,6 @@ def test_overwrite_of_one_of_two_embeddings_lets_new_labels_win(tmp_path):
     assert clips.mask["y"].tolist() == [False, False]
 
 
-def test_overwrite_does_not_reach_other_files_of_a_folder(tmp_path):
-    for embedding in "ab":
-        import_arrays(
-            tmp_path / "s", [[1.0]], ["x"], dataset="d", embedding=embedding, genre="rock"
-        )
-    known = {"dataset": "d", "embedding": "a", "genre": "jazz"}
-    with pytest.raises(DataError, match=r"has genre 'jazz', but 'rock' in .*d\.b\.h5; correct one"):
-        import_arrays(tmp_path / "s", [[1.0]], ["x"], overwrite=True, **known)
-    (tmp_path / "s/d.b.h5").rename(tmp_path / "d.b.h5")
-    import_arrays(tmp_path / "s", [[1.0]], ["x"], overwrite=True, **known)
-    (tmp_path / "d.b.h5").rename(tmp_path / "s/d.b.h5")
-    with pytest.raises(DataError, match=r"'rock', but 'jazz' in the files before .*d\.b\.h5; corr"):
-        EmbeddingStore(tmp_path / "s").clips()
-
-
 def test_adding_to_a_published_file_keeps_its_clips(tmp_path):
     path = tmp_path / "embeddings.h5"
     with h5py.File(path, "w") as handle:
@@ -161,17 +146,17 @@ def test_names_with_dots_do_not_lose_each_other(tmp_path):
     import_arrays(tmp_path / "s", [[2.0]], ["x"], dataset="a", embedding="b.c")
     store = EmbeddingStore(tmp_path / "s")
     assert store.shape("a.b", "c") == store.shape("a", "b.c") == (1, 1)
-    assert len(store.files) == 1
+    assert len(store.files) == 2
 
 
 def test_file_keeps_the_promises_of_the_format(path):
     import_arrays(path, np.ones((3, 2), dtype=np.int64), **columns(3, label=list("xyz")))
     with h5py.File(EmbeddingStore(path).files[0]) as handle:
         assert handle.attrs["format"] == b"biasaudio-store"
-        assert handle.attrs["format_version"] == 2
+        assert handle.attrs["format_version"] == 3
         arrays = []
         handle.visititems(lambda _, item: arrays.append(item) if hasattr(item, "dtype") else None)
-        assert len(arrays) == 9
+        assert len(arrays) == 11
         for array in arrays:
             assert array.fletcher32
             assert array.compression is None
@@ -182,4 +167,6 @@ def test_file_keeps_the_promises_of_the_format(path):
 def test_folder_with_other_files_becomes_a_store(tmp_path):
     (tmp_path / "README.txt").write_text("notes")
     import_arrays(tmp_path, np.ones((4, 2)), **columns(4))
-    assert EmbeddingStore(tmp_path).files == [tmp_path / "demo.embedding.h5"]
+    [file] = EmbeddingStore(tmp_path).files
+    assert file.name.startswith("part-")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["README.txt", file.name, "parts.txt"]

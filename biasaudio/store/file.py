@@ -197,8 +197,8 @@ def need_array(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     found = member(group, name, path)
     if not isinstance(found, h5py.Dataset):
         raise StoreError(
-            f"{path}:{printable(str(group.name))} has no array {name!r}; the file is damaged or "
-            "in another layout, so write it again"
+            f"{path}:{printable(str(group.name))} has no array {name!r}, only "
+            f"{name_some(map(printable, group), 10) or 'nothing'}; write it again"
         )
     return found
 
@@ -313,9 +313,10 @@ def decode(texts: Any, where: str) -> list[str]:
         found = (whole.decode("utf-8") if isinstance(whole, bytes) else whole).split("\n")
         if len(found) != len(texts):
             found = [text.decode("utf-8") if isinstance(text, bytes) else text for text in texts]
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError:
+        bad = next(text for text in texts if text.decode(errors="ignore").encode() != text)
         raise StoreError(
-            f"{where} has the text {error.object[:80]!r}, which is not UTF-8; write it as UTF-8"
+            f"{where} has the text {bad[:80]!r}, which is not UTF-8; write it as UTF-8"
         ) from None
     shown = "".join(found)
     if not shown.isprintable() and printable(shown) != shown:
@@ -408,7 +409,7 @@ class Keys:
         texts = names.tolist()
         if "" in texts:
             raise StoreError(
-                f"{where} has rows with an empty key; give each row the id of its clip"
+                f"{where} has frames with an empty key; give each frame the id of its clip"
             )
         lengths = np.diff(starts, append=len(raw))
         return cls(np.array(texts, object), np.repeat(codes.astype(np.int32), lengths))
@@ -462,15 +463,24 @@ class Frames:
             self.features = need_array(self.group, "features", path)
             raw = need_array(self.group, "keys", path)
             shape, dtype = self.features.shape, self.features.dtype
-            if len(shape) != 2 or dtype.kind not in "fiu" or 0 in shape:
+            if len(shape) == 2 and 0 in shape:
                 raise StoreError(
-                    f"{path}:{self.where}/features has shape {shape} and dtype {dtype}; give real "
+                    f"{path}:{self.where}/features is empty, shape {shape}; write vectors"
+                )
+            if len(shape) != 2 or dtype.kind not in "fiu":
+                raise StoreError(
+                    f"{path}:{self.where}/features has shape {shape} and dtype {dtype}; write real "
                     "numbers of shape (n_frames, n_features)"
                 )
-            if raw.dtype.kind not in "SO" or raw.shape != shape[:1]:
+            if raw.ndim == 1 and raw.shape != shape[:1]:
                 raise StoreError(
-                    f"{path}:{self.where}/keys has shape {raw.shape} and dtype {raw.dtype}, but "
-                    f"features has shape {shape}; give each row the id of its clip as text"
+                    f"{path}:{self.where} has {shape[0]} rows of features, but {raw.shape[0]} keys; "
+                    "write it again"
+                )
+            if raw.dtype.kind not in "SO" or raw.ndim != 1:
+                raise StoreError(
+                    f"{path}:{self.where}/keys has shape {raw.shape} and dtype {raw.dtype}; "
+                    "write a 1-d array of texts, the id of the clip of each frame"
                 )
         self.shape: tuple[int, int] = shape
         self._raw_keys, self._keys = raw, None

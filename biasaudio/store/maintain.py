@@ -375,7 +375,10 @@ def verify(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Check
     >>> check.faults, check.n_clips
     ([], 2)
     """
-    path = Path(path)
+    return _verify(Path(path), advance)
+
+
+def _verify(path: Path, advance: Advance, *, is_locked: bool = False) -> Check:
     done: dict[Path, _Inspected] = {}
     for _ in range(TRIES):
         try:
@@ -393,7 +396,7 @@ def verify(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Check
         with suppress(StoreError):
             # Files that were merged meanwhile are no fault.
             if read_parts(path) == parts:
-                return _checked(path, parts, [done[file] for file in files])
+                return _checked(path, parts, [done[file] for file in files], is_locked)
         done = {file: each for file, each in done.items() if not each.faults}
     raise StoreError(
         f"{path} cannot be checked: another process has changed its files {TRIES} times meanwhile; "
@@ -401,11 +404,14 @@ def verify(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Check
     )
 
 
-def _checked(path: Path, parts: Parts, inspected: list[_Inspected]) -> Check:
+def _checked(
+    path: Path, parts: Parts, inspected: list[_Inspected], is_locked: bool
+) -> Check:
     if not parts.is_listed:
         _check_twice(inspected)
     leftovers = []
-    if is_free(path):
+    # What another process writes now is no leftover.
+    if is_locked or is_free(path):
         found = garbage(path, parts) if path.is_dir() else []
         partial = path.with_name(path.name + PARTIAL)
         found += [partial] if not path.is_dir() and partial.is_file() else []
@@ -619,7 +625,7 @@ def repair(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Repai
     read_missing(path)
     with writing(path):
         is_new_list = _restore_list(path)
-        before = verify(path, advance=advance)
+        before = _verify(path, advance, is_locked=True)
         leftovers = [each.path for each in before.leftovers if _is_garbage(each.path)]
         parts = read_parts(path)
         bad = [each for each in before.inspected if each.faults]
@@ -645,7 +651,7 @@ def repair(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Repai
         is_left = bool(rewritten) or len(bad) < len(before.inspected)
         if is_left and bad and path.is_dir() and parts.is_listed:
             _tidy_tables(path)
-        after = verify(path, advance=advance) if is_left else None
+        after = _verify(path, advance, is_locked=True) if is_left else None
     return Repair(before, after, quarantine, rewritten, removed)
 
 

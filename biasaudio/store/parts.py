@@ -208,8 +208,7 @@ def lock_path(path: Path) -> Path:
 def writing(path: Path, *, wait: float = 10.0) -> Iterator[None]:
     """Hold the right to change a store, whose folder is made if it is not there.
 
-    The system frees the lock when the process ends.  Its file stays: where it is
-    removed, two processes may hold the locks of two files of one name.
+    The system frees the lock when the process ends.
 
     Parameters
     ----------
@@ -229,7 +228,7 @@ def writing(path: Path, *, wait: float = 10.0) -> Iterator[None]:
         made = _make(folder)
         lock = _acquire(path, lock_file, wait)
     except OSError as error:
-        _unmake(made, lock_file)
+        _unmake(made)
         if isinstance(error, StoreError):
             raise
         raise _refusal(path, lock_file, error) from error
@@ -240,13 +239,12 @@ def writing(path: Path, *, wait: float = 10.0) -> Iterator[None]:
             holder.write_text(json.dumps(_signature()), encoding="utf-8")
         yield
     except BaseException:
-        with suppress(OSError):
-            holder.unlink(missing_ok=True)
-        _unmake(made, lock_file)
+        _remove(holder, lock_file)
+        _unmake(made)
         raise
     finally:
-        with suppress(OSError):
-            holder.unlink(missing_ok=True)
+        # Removed while it is held: who waited finds another file, and tries again.
+        _remove(holder, lock_file)
         lock.release()
 
 
@@ -267,9 +265,10 @@ def _acquire(path: Path, lock_file: Path, wait: float) -> FileLock:
                 "done, stop it, or write to another store (file systems of a network may lack "
                 "locks: write to a local disk and copy the store when it is done)"
             ) from None
-        # A writer that had made the folder for nothing has taken it away again.
-        if lock_file.exists():
-            return lock
+        # Where its file was removed meanwhile, another process may hold that of a new one.
+        with suppress(OSError, AttributeError, TypeError):
+            if os.path.samestat(os.fstat(lock._context.lock_file_fd), lock_file.stat()):
+                return lock
         lock.release()
         lock_file.parent.mkdir(parents=True, exist_ok=True)
 
@@ -281,14 +280,17 @@ def _make(folder: Path) -> list[Path]:
     return missing
 
 
-def _unmake(made: list[Path], lock_file: Path) -> None:
+def _remove(*files: Path) -> None:
+    for each in files:
+        with suppress(OSError):
+            each.unlink(missing_ok=True)
+
+
+def _unmake(made: list[Path]) -> None:
     """Remove folders that were made for nothing."""
-    if made:
-        left = set(made[-1].iterdir()) if made[-1].is_dir() else set()
-        if left <= {lock_file, made[-1] / LIST}:
-            for each in left:
-                with suppress(OSError):
-                    each.unlink()
+    # An empty list is all that a write that failed has left.
+    if made and made[-1].is_dir() and {*made[-1].iterdir()} == {made[-1] / LIST}:
+        _remove(made[-1] / LIST)
     for each in made[::-1]:
         with suppress(OSError):
             each.rmdir()

@@ -88,6 +88,8 @@ def pool_blocks(
         elif how == "max":
             state.add(clips, _maxima(X, local, count), count)
         else:
+            # In float64, as spreads are small differences of what may be large.
+            X = X.astype(np.float64)
             sums = _sums(X, local, count)
             spread = _sums(np.square(X - (sums / count[:, None])[local]), local, count)
             state.add(clips, sums, count, spread)

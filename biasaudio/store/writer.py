@@ -401,6 +401,8 @@ def relabel(
     EmbeddingStore(path)
     with writing(path, wait=wait):
         now = look(path)
+        if path.is_dir():
+            clean(path, now.parts)
         tables = _relabelled(now, clips, overwrite)
         return [commit(now, [], tables)] if tables else []
 
