@@ -300,7 +300,7 @@ class Npz:
             size = self._archive.getinfo(f"{name}.npy").file_size
             self._take(_check_header(shape, dtype, size - start))
             stream.seek(0)
-            array = npy.read_array(stream, allow_pickle=False)  # type: ignore[arg-type]
+            array = npy.read_array(stream, allow_pickle=False)
             # zipfile compares its checksum where a member ends.
             if stream.read(1):
                 raise ValueError("there are bytes behind the array")
@@ -370,11 +370,11 @@ def _reasons() -> Iterator[None]:
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], int, np.dtype[Any]]:
     """Shape, length of the header and dtype, as numpy reads them (literals only, and short)."""
-    version = npy.read_magic(stream)  # type: ignore[arg-type]
+    version = npy.read_magic(stream)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"an npy array of version {version}; 1 and 2 are read")
-    shape, _, dtype = read(stream)  # type: ignore[arg-type]
+    shape, _, dtype = read(stream)
     return tuple(map(int, shape)), stream.tell(), dtype
 
 

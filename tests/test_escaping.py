@@ -23,7 +23,7 @@ from biasaudio.datasets import ClipTable, EmbeddingTable
 from biasaudio.report import _canvas, notebook_html, render_html, save_figures, summary
 from biasaudio.report.figures import FIGURES
 from biasaudio.results import AuditResult
-from biasaudio.store.readers import open_vectors
+from biasaudio.store import read_vectors
 
 CLEAR = "\x1b[2J\x1b]0;gone\x07"
 NASTY = [
@@ -208,7 +208,7 @@ def test_the_tables_of_a_repeated_study_hold_no_formula(tmp_path):
 def test_a_table_that_is_changed_keeps_its_texts(tmp_path):
     # It belongs to its owner, whose programs read the names as they were.
     (tmp_path / "a.csv").write_text("clip,note,f0\n=1,@x,1.5\n-a,+y,2.5\n")
-    open_vectors(tmp_path / "a.csv").write(tmp_path / "b.csv", lambda X, owner: 2 * X)
+    read_vectors(tmp_path / "a.csv").write(tmp_path / "b.csv", lambda X, owner: 2 * X)
     assert (tmp_path / "b.csv").read_text() == "clip,note,f0\n=1,@x,3.0\n-a,+y,5.0\n"
 
 

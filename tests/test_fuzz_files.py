@@ -17,14 +17,13 @@ from fuzzing import mutations, n_cases, run_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biasaudio._npz import open_npz
+from biasaudio._files import open_npz
 from biasaudio._text import csv_safe, printable
 from biasaudio.datasets import load_manifest
 from biasaudio.datasets._files import object_text, read_npz
 from biasaudio.errors import BiasAudioError, DataError
 from biasaudio.results import AuditResult
-from biasaudio.store import import_file
-from biasaudio.store.readers import open_vectors, read_columns_file
+from biasaudio.store import import_file, read_columns_file, read_vectors
 from biasaudio.transforms import LEACE, DomainCentering, KernelMap, LDAProjection, load, save
 from biasaudio.transforms._archive import digest
 from biasaudio.transforms.persist import read_header
@@ -55,7 +54,7 @@ def vectors(path):
     """Bring a file into a store, and change it."""
 
     def change():
-        file = open_vectors(path)
+        file = read_vectors(path)
         np.asarray(file.clip_vectors())
         target = path.with_name(f"out{path.suffix}")
         file.write(target, lambda X, owner: X.astype(np.float32), overwrite=True)
@@ -301,7 +300,7 @@ def test_made_up_tables(tmp_path_factory, rows, header):
     store = path.with_name("s.h5")
     for call in (
         lambda: load_manifest(path),
-        lambda: open_vectors(path),
+        lambda: read_vectors(path),
         lambda: read_columns_file(path),
         lambda: import_file(store, path, overwrite=True),
     ):

@@ -16,9 +16,6 @@ import pytest
 
 from biasaudio.errors import BiasAudioError, StoreError
 from biasaudio.store import EmbeddingStore, import_arrays
-from biasaudio.store.chunks import Rows
-from biasaudio.store.content import read_origin
-from biasaudio.store.seal import read_seal
 
 X = np.arange(12, dtype="f4").reshape(6, 2)
 KEYS = np.repeat([b"a", b"b", b"c"], 2)
@@ -44,7 +41,6 @@ def refusals(path):
             found.append(str(error))
             return None
 
-    attempt(lambda: read_seal(path))
     store = attempt(lambda: EmbeddingStore(path, cache=False))
     if store is not None:
         attempt(store.clips)
@@ -53,7 +49,7 @@ def refusals(path):
             attempt(partial(store.shape, *pair))
             attempt(lambda pair=pair: [None for _ in store.blocks(*pair)])
             attempt(partial(store.table, pair[1], datasets=[pair[0]]))
-            attempt(partial(read_origin, path, *pair))
+            attempt(partial(store.origin, *pair))
     for text in found:
         assert "\n" not in text
         assert text.isprintable()
@@ -554,33 +550,3 @@ def test_every_honest_layout_is_read(tmp_path, layout, dtype, keys, file):
     table = EmbeddingStore(tmp_path / "x.h5").table("e")
     np.testing.assert_array_equal(table.X, X[::2] + 1)
     assert list(table.clips.clip_id) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("shape", [(6, 2), (5, 1), (70_000, 3)])
-@pytest.mark.parametrize("dtype", ["f4", "u1", "S3"])
-def test_a_checksum_is_compared_where_gzip_was_left_out(tmp_path, rng, shape, dtype):
-    values = rng.normal(size=shape).astype("S3" if dtype == "S3" else "f4").astype(dtype)
-    with h5py.File(tmp_path / "x.h5", "w") as handle:
-        array = handle.create_dataset("a", data=values, chunks=shape, fletcher32=True)
-        _, chunk = array.id.read_direct_chunk((0, 0))
-    out = np.empty(shape, dtype)
-
-    def read(data):
-        with h5py.File(tmp_path / "x.h5", "w") as handle:
-            options = {"chunks": shape, "compression": "gzip", "fletcher32": True}
-            packed = handle.create_dataset("b", shape, dtype, **options)
-            plist = packed.id.get_create_plist()
-            codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-            # HDF5 does so, and notes it, where blocks would get longer.
-            left_out = 1 << codes.index(h5py.h5z.FILTER_DEFLATE)
-            packed.id.write_direct_chunk((0, 0), bytes(data), filter_mask=left_out)
-        with h5py.File(tmp_path / "x.h5") as handle:
-            Rows(handle["b"]).read(0, out)
-
-    read(chunk)
-    np.testing.assert_array_equal(out, values)
-    for at in (0, len(chunk) // 2, len(chunk) - 1):
-        damaged = bytearray(chunk)
-        damaged[at] ^= 4
-        with pytest.raises(ValueError, match=r"checksum of the block at \(0, 0\) is another"):
-            read(damaged)

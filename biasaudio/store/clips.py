@@ -101,7 +101,7 @@ def merge_clips(old: ClipTable, new: ClipTable, *, replace: bool, where: str) ->
     if not index.equals(new.frame.index):
         index = index.union(new.frame.index, sort=False).rename("clip_id")
     a, b = (_texts_of(table, index) for table in (old, new))
-    clash = (a != "") & (b != "") & (a != b)
+    clash = np.asarray((a != "") & (b != "") & (a != b))
     if not replace and clash.any():
         row, column = (int(at[0]) for at in np.nonzero(clash))
         raise DataError(
@@ -208,7 +208,7 @@ def known_clips(table: ClipTable | None, names: NDArray[np.object_], dataset: st
         return ClipTable.from_columns(names, dataset)
     wanted = pd.Index(names, dtype=object)
     held = table.select(table.frame.index.isin(wanted).nonzero()[0])
-    others = wanted.difference(table.frame.index, sort=False)
+    others = wanted[~wanted.isin(table.frame.index)].unique()
     if not len(others):
         return held
     return ClipTable.concat([held, ClipTable.from_columns(others.to_numpy(object), dataset)])

@@ -291,7 +291,7 @@ def read_raw_texts(array: h5py.Dataset, path: Path) -> _Array:
         if array.dtype.kind == "S":
             if array.dtype.itemsize > MAX_NAME_BYTES:
                 raise ValueError(f"texts of {array.dtype.itemsize} bytes, not {MAX_NAME_BYTES}")
-            return array[()]  # type: ignore[no-any-return]
+            return array[()]
         # Each of them may name the same long text, so a few are read at a time.
         limit = decoded_limit(array.file.id.get_filesize())
         step = max(1, limit // (array.file.id.get_filesize() + 1))
@@ -483,7 +483,8 @@ class Frames:
                     "write a 1-d array of texts, the id of the clip of each frame"
                 )
         self.shape: tuple[int, int] = shape
-        self._raw_keys, self._keys = raw, None
+        self._raw_keys = raw
+        self._keys: Keys | None = None
 
     @property
     def keys(self) -> Keys:
@@ -557,7 +558,7 @@ class Frames:
 
 def add_crcs(crcs: list[int], codes: _Array, X: _Array) -> None:
     """Carry on the CRC-32 of each clip with the rows that come next."""
-    data, width = memoryview(np.ascontiguousarray(X, "<f4")).cast("B"), 4 * X.shape[1]
+    data, width = np.ascontiguousarray(X, "<f4").data.cast("B"), 4 * X.shape[1]
     edges = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
     for code, (start, stop) in zip(codes[edges[:-1]].tolist(), pairwise(edges), strict=True):
         crcs[code] = zlib.crc32(data[start * width : stop * width], crcs[code])
@@ -570,7 +571,7 @@ def check_finite(X: _Array) -> NDArray[np.bool_] | None:
     with np.errstate(over="ignore", invalid="ignore"):
         if flat.dtype.kind != "f" or np.isfinite(flat @ flat):
             return None
-    bad: NDArray[np.bool_] = ~np.isfinite(X).all(axis=1)
+    bad = np.asarray(~np.isfinite(X).all(axis=1))
     return bad if bad.any() else None
 
 

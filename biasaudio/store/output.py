@@ -279,7 +279,7 @@ def _write_vectors(
         source = source.merge(given.sources, on="clip_id", how="left").fillna("")
     folder = group.create_group(SOURCE)
     for name in source:
-        _put(folder, name, source[name].to_numpy())
+        _put(folder, str(name), source[name].to_numpy())
     return found
 
 

@@ -267,7 +267,7 @@ def _acquire(path: Path, lock_file: Path, wait: float) -> FileLock:
             ) from None
         # Where its file was removed meanwhile, another process may hold that of a new one.
         with suppress(OSError, AttributeError, TypeError):
-            if os.path.samestat(os.fstat(lock._context.lock_file_fd), lock_file.stat()):
+            if os.path.samestat(os.fstat(lock._context.lock_file_fd or -1), lock_file.stat()):
                 return lock
         lock.release()
         lock_file.parent.mkdir(parents=True, exist_ok=True)

@@ -648,7 +648,7 @@ def contents(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             with open_parts(files, pair) as parts:
                 kept = live(parts, is_listed=now.parts.is_listed) if len(parts) > 1 else []
                 n = sum(int(keep[each.keys.codes].sum()) for each, keep in zip(parts, kept))
-                row = {"dataset": pair[0], "embedding": pair[1]}
+                row: dict[str, Any] = {"dataset": pair[0], "embedding": pair[1]}
                 shape = parts[0].shape
             known = tables[pair[0]]
             row |= {"frames": n if kept else shape[0], "dims": shape[1]}
@@ -851,7 +851,7 @@ class _Pooled:
     def _mac(self, names: NDArray[np.object_], X: NDArray[np.float32]) -> bytes:
         digest = hashlib.blake2b(self.about.encode(), key=self.secret, digest_size=32)
         digest.update(json.dumps([names.tolist(), X.shape]).encode())
-        digest.update(memoryview(np.ascontiguousarray(X, "<f4")).cast("B"))
+        digest.update(np.ascontiguousarray(X, "<f4").data.cast("B"))
         return digest.hexdigest().encode()
 
 

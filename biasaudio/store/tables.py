@@ -529,7 +529,7 @@ def _change_blocks(
             result = (
                 np.empty(shape, block.dtype)
                 if path is None
-                else np.lib.format.open_memmap(path, "w+", block.dtype, shape)  # type: ignore[no-untyped-call]
+                else np.lib.format.open_memmap(path, "w+", block.dtype, shape)
             )
         result[rows] = block
         advance(len(block))

@@ -329,7 +329,8 @@ def publish_part(
         for file in now.tables.get(dataset, ()):
             parts.hide(file.name, dataset, CLIPS)
     for name in [name for name in parts.files if name in parts.hidden]:
-        parts.drop_hidden(name, *map(list, held_by(now.path / name)))
+        pairs, held = held_by(now.path / name)
+        parts.drop_hidden(name, list(pairs), list(held))
     write_parts(now.path, parts)
 
 
