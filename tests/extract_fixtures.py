@@ -122,8 +122,23 @@ def exported(store, out):
 
 
 def names(folder):
-    """Return what is in a folder."""
-    return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).exists() else []
+    """Return what is in a folder, but for the lock."""
+    folder = Path(folder)
+    there = folder.iterdir() if folder.exists() else []
+    return sorted(path.name for path in there if not path.name.startswith(".lock"))
+
+
+def contents(folder):
+    """Return the bytes of all that is in a folder, but for the lock."""
+    return {name: (Path(folder) / name).read_bytes() for name in names(folder)}
+
+
+def is_tidy(store, n=2):
+    """Say whether a store is its list and n files, without faults or anything left over."""
+    found = names(store)
+    check = verify(store)
+    is_whole = not check.faults and not check.leftovers
+    return is_whole and found[-1] == "parts.txt" and len(found) == n + 1
 
 
 class Child:
