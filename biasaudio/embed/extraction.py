@@ -162,10 +162,14 @@ def extract(
     n_jobs = check_n_jobs(n_jobs)
     identity = _identity(model, max_seconds)
     _check_names(files, folder)
-    if not overwrite:
-        _check_clips(files, folder)
+    known = {}
+    if exists(folder):
+        _check_others(files, embedding, identity, folder)
+        if overwrite:
+            known = _replaceable(files, embedding, identity, folder)
+        else:
+            _check_clips(files, folder)
     # What takes the place of something waits until all of it is there.
-    known = _replaceable(files, embedding, identity, folder) if overwrite else {}
     appender = Appender(folder, embedding, identity, staged=bool(known))
     collected = _Collected(files, appender, commit_seconds, known)
     if exists(folder):
@@ -212,8 +216,6 @@ def _check_names(files: AudioFiles, folder: Path) -> None:
 
 def _check_clips(files: AudioFiles, folder: Path) -> None:
     """Refuse clips that the store knows otherwise, before anything is computed."""
-    if not exists(folder):
-        return
     store = EmbeddingStore(folder)
     for dataset in set(store.datasets()) & set(files.clips.datasets):
         known = store.clips(dataset)
@@ -226,6 +228,22 @@ def _check_clips(files: AudioFiles, folder: Path) -> None:
                 raise DataError(f"{error}, {way}") from error
 
 
+def _check_others(
+    files: AudioFiles, embedding: str, identity: Mapping[str, Any], folder: Path
+) -> None:
+    """Refuse a second model in an embedding, in a dataset that is not given now."""
+    store = EmbeddingStore(folder)
+    for dataset in sorted(set(store.datasets()) - set(files.clips.datasets)):
+        if embedding in store.embeddings(dataset):
+            origin = store.origin(dataset, embedding)
+            if origin is None or origin.model != identity:
+                raise ParameterError(
+                    f"embedding {embedding!r} of dataset {dataset!r} is in {folder} already, "
+                    "and another model made it; choose another name with embedding=..., or remove "
+                    "that dataset from the store, as one embedding is of one model"
+                )
+
+
 def _replaceable(
     files: AudioFiles, embedding: str, identity: Mapping[str, Any], folder: Path
 ) -> dict[str, dict[str, str]]:
@@ -234,22 +252,12 @@ def _replaceable(
     What another model made is replaced as a whole, so that no clip of it is known.
     """
     known: dict[str, dict[str, str]] = {}
-    if not exists(folder):
-        return known
     store = EmbeddingStore(folder)
-    for dataset in store.datasets():
+    for dataset in sorted(set(store.datasets()) & set(files.clips.datasets)):
         if embedding not in store.embeddings(dataset):
             continue
         origin = store.origin(dataset, embedding)
-        is_same = origin is not None and origin.model == identity
-        if dataset not in files.clips.datasets:
-            if not is_same:
-                raise ParameterError(
-                    f"embedding {embedding!r} of dataset {dataset!r} is in {folder} already, "
-                    "and another model made it; choose another name with embedding=..., or remove "
-                    "that dataset from the store, as one embedding is of one model"
-                )
-        elif origin is not None and is_same:
+        if origin is not None and origin.model == identity:
             sources = origin.sources
             known[dataset] = dict(zip(sources["clip_id"], sources["sha256"], strict=True))
         else:
