@@ -14,16 +14,14 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import soundfile
 
-from biasaudio.embed import _gathering
 from biasaudio.embed.base import Frames
 from biasaudio.embed.extraction import extract
-from biasaudio.store import EmbeddingStore
-from biasaudio.store.index import index_files
-from biasaudio.store.merge import compact_store, export_store
+from biasaudio.store import EmbeddingStore, exists, merge, verify, waiting
 
 RATE = 8000
 HERE = Path(__file__).resolve().parent
@@ -119,14 +117,45 @@ def assert_right(found, *truths):
         assert any(np.array_equal(X, each.get(clip)) for each in truths), clip
 
 
-def exported(store, out):
-    """Return the bytes of a store as one file; equal contents give equal bytes."""
-    return export_store(store, out, overwrite=True).read_bytes()
+def exported(store, embedding="toy"):
+    """Return all that a store says of an embedding; equal stores give equal values."""
+    opened = EmbeddingStore(store, cache=False)
+    found = {clip: X.tobytes() for clip, X in held(store, embedding).items()}
+    said = []
+    for dataset in opened.datasets():
+        clips, origin = opened.clips(dataset), opened.origin(dataset, embedding)
+        table = clips.frame.join(clips.labels).join(clips.mask, rsuffix=" mask").sort_index()
+        said += [dataset, table.to_csv(), origin.sources.sort_values("clip_id").to_csv(index=False)]
+        said.append(origin.model)
+    return found, said
 
 
 def names(folder):
-    """Return what is in a folder."""
-    return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).exists() else []
+    """Return what is in a folder, but for the lock."""
+    folder = Path(folder)
+    there = folder.iterdir() if folder.exists() else []
+    return sorted(path.name for path in there if not path.name.startswith(".lock"))
+
+
+def contents(folder):
+    """Return the bytes of all that is in a folder, but for the lock."""
+    return {name: (Path(folder) / name).read_bytes() for name in names(folder)}
+
+
+def is_tidy(store, n=2):
+    """Say whether n files have vectors, and a store has no faults and nothing left over."""
+    check, files = verify(store), [Path(store) / name for name in names(store)]
+    is_whole = not check.faults and not check.leftovers and not waiting(store)
+    only_ours = all(path.match("part-*.h5") or path.name == "parts.txt" for path in files)
+    return is_whole and only_ours and sum(map(_has_vectors, files)) == n
+
+
+def _has_vectors(path):
+    # After an overwrite or new labels a part may hold clip tables only.
+    if path.suffix != ".h5":
+        return False
+    with h5py.File(path) as handle:
+        return any(set(group) - {"__clips__"} for group in handle.values())
 
 
 class Child:
@@ -206,7 +235,7 @@ class Faults:
             extract_parts(self.audio, self.base)
             self.kept = set(self.truths[0])
         extract(self.audio, ToyModel(), self.folder / "whole")
-        self.reference = exported(self.folder / "whole", self.folder / "whole.h5")
+        self.reference = exported(self.folder / "whole")
         self.tally = Counter()
         self._reset()
         self.seconds = json.loads(self._child().go().wait()[1].splitlines()[-1])["seconds"]
@@ -258,16 +287,15 @@ class Faults:
     def _check(self, there):
         """Check what a killed process has left, and return the clips that must stay."""
         left = names(self.store)
-        files = [self.store / name for name in left if name.endswith(".h5")]
         self.tally["kills"] += 1
         self.tally["a file was being written"] += any(".partial" in name for name in left)
-        self.tally["the lock was held"] += ".lock" in left
-        if not files:
+        if not exists(self.store):
             self.tally["no store yet"] += 1
+            assert not there
             return there
-        index = index_files(files)
-        used = {file for each in index.values() for file in each}
-        self.tally["merged files not yet removed"] += len(used) < len(files)
+        check = verify(self.store)
+        assert check.faults == []
+        self.tally["files that no list names"] += len(check.leftovers)
         found = held(self.store)
         assert_right(found, *self.truths)
         assert there <= set(found), sorted(there - set(found))
@@ -275,17 +303,22 @@ class Faults:
         return set(found)
 
     def _check_end(self):
-        assert names(self.store) == ["mine.toy.h5", "theirs.toy.h5"]
-        assert exported(self.store, self.folder / "store.h5") == self.reference
-        self.tally["runs to the end, each with the bytes of the uninterrupted one"] += 1
+        assert is_tidy(self.store)
+        assert exported(self.store) == self.reference
+        self.tally["runs to the end, each with what the uninterrupted one has"] += 1
 
 
 def outdate(audio, store):
     """Make a store of a dataset that has changed since and one of another model."""
-    extract(audio, ToyModel(), store)
+    store = Path(store)
+    store.mkdir()
     with tempfile.TemporaryDirectory() as scratch:
-        extract(audio, ToyModel(2.0), scratch)
-        shutil.copy(Path(scratch, "theirs.toy.h5"), store)
+        for dataset, model in (("mine", ToyModel()), ("theirs", ToyModel(2.0))):
+            folder = Path(scratch, dataset)
+            extract(audio / dataset, model, folder)
+            # Without a list, any files in a folder are a store.
+            for part in folder.glob("*.h5"):
+                shutil.copy(part, store / f"{dataset}.h5")
     changed = sorted((audio / "mine").iterdir())[::3]
     for path in changed:
         sound, _ = soundfile.read(path)
@@ -294,8 +327,8 @@ def outdate(audio, store):
 
 def commit_often(patch, batch):
     """Let each few clips be committed, however quick they are."""
-    patch.setattr(_gathering, "BATCH", batch)
-    patch.setattr(_gathering, "SHARE", 0.0)
+    patch.setattr(sys.modules["biasaudio.embed.extraction"], "BATCH", batch)
+    patch.setattr(sys.modules["biasaudio.embed.extraction"], "SHARE", 0.0)
 
 
 def extract_parts(audio, store, batch=2, **options):
@@ -466,7 +499,7 @@ def main(kind, options):
         done = {"embedded": result.n_embedded, "present": result.n_present}
         done["failed"] = len(result.failed)
     elif kind == "compact":
-        compact_store(store)
+        merge(store)
     elif kind == "cli":
         commit_often(pytest.MonkeyPatch(), 1)
         sys.exit(extract_as_command(audio, model, store, **options))

@@ -118,7 +118,7 @@ def test_splits_that_do_not_fit_are_named(folder):
     with pytest.raises(DataError, match=r"1 key\(s\) of split_test.csv are listed more than once"):
         load_irmas(folder)
     (folder / "split_test.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"cannot be read .*; give a file of one key a line"):
+    with pytest.raises(DataError, match=r"cannot be read .*; give a file of one key per line"):
         load_irmas(folder)
 
 

@@ -5,9 +5,8 @@ import os
 
 import pytest
 
-from biasaudio.datasets import _limits, load_irmas, load_manifest, load_openmic
-from biasaudio.datasets._files import read_csv, read_splits
-from biasaudio.datasets._limits import MAX_TEXT, read_text, walk_files
+from biasaudio.datasets import _files, load_irmas, load_manifest, load_openmic
+from biasaudio.datasets._files import MAX_TEXT, read_csv, read_splits, read_text, walk_files
 from biasaudio.errors import DataError
 
 
@@ -59,7 +58,7 @@ def test_the_labels_of_irmas_are_a_small_text_file(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "a-1.wav").touch()
     (folder / "a-1.txt").write_text("gel\n" * 100)
-    monkeypatch.setattr(_limits, "MAX_TEXT", 100)
+    monkeypatch.setattr(_files, "MAX_TEXT", 100)
     with pytest.raises(DataError, match=r"a-1\.txt' cannot be read \(it has 400 bytes, at most 1"):
         load_irmas(tmp_path, part="testing")
     (folder / "a-1.txt").write_bytes(b"\xff")

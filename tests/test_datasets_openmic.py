@@ -234,3 +234,30 @@ def test_the_real_tree(shared):
     kept = PUBLISHED.apply(clips)
     assert len(kept) + len(kept.dropped) == len(clips)
     assert set(kept.dropped["reason"]) == {"genre is not known"}
+
+
+@pytest.mark.parametrize("value", ["1e300", "1e999", "-0.1", "nan", "often"])
+def test_a_relevance_beyond_0_to_1_is_one_line(folder, value):
+    (folder / "openmic-2018.npz").unlink()
+    path = folder / "openmic-2018-aggregated-labels.csv"
+    lines = path.read_text().splitlines()
+    key, instrument, _, n = lines[1].split(",")
+    path.write_text("\n".join([lines[0], f"{key},{instrument},{value},{n}", *lines[2:]]))
+    message = f"has the relevance '{value}'; a number 0 to 1 is allowed"
+    with pytest.raises(DataError, match=message):
+        load_openmic(folder)
+
+
+@pytest.mark.parametrize("value", [1e300, np.inf, -0.1])
+def test_a_relevance_of_the_npz_file_beyond_0_to_1_is_one_line(folder, value):
+    relevance = np.full((5, 3), np.nan)
+    relevance[2, 1] = value
+    write_npz(folder, relevance)
+    with pytest.raises(DataError, match=r"not from 0 to 1 for 1 clip\(s\): '000002_0'; get the"):
+        load_openmic(folder)
+
+
+def test_half_a_pair_of_surrogates_in_the_class_map_is_one_line(folder):
+    (folder / "class-map.json").write_text('{"flute": 1, "\\ud800": 0, "harp": 2}')
+    with pytest.raises(DataError, match=r"columns of labels holds '\\ud800'"):
+        load_openmic(folder)

@@ -205,3 +205,26 @@ def test_distribution_without_labels_is_an_empty_table():
 
 def test_repr_counts(clips):
     assert repr(clips) == "ClipTable(4 clips of x, y; 2 labels, 2 genres, 3 groups, 0 dropped)"
+
+
+@pytest.mark.parametrize("column", ["clip_id", "dataset", "split", "genre", "group", "label"])
+def test_half_a_pair_of_surrogates_is_one_line(column):
+    values = {"clip_id": ["a", "b"], "dataset": "demo", column: ["good", "bad\udcff"]}
+    with pytest.raises(DataError, match=r"holds 'bad\\udcff', which is no valid Unicode") as caught:
+        ClipTable.from_columns(values.pop("clip_id"), values.pop("dataset"), **values)
+    assert str(caught.value).isprintable()
+
+
+def test_names_of_labels_can_be_written_to_a_file():
+    with pytest.raises(DataError, match=r"columns of labels holds '\\ud800'"):
+        ClipTable.from_columns(["a"], "demo", labels={"\ud800": [1]})
+
+
+@pytest.mark.parametrize(
+    "value", [1e300, float("inf"), 2.0**60, pytest.param(10**5000, id="5001 digits")]
+)
+def test_numbers_that_name_no_clip_are_one_line(value):
+    with pytest.raises(DataError, match=r"clip_id holds .*give strings") as caught:
+        ClipTable.from_columns(np.array([1, value], dtype=object), "demo")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200

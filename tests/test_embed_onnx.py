@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from embed_graphs import save_onnx
 
-from biasaudio.embed._onnx_files import external_files
+from biasaudio.embed.onnx import external_files
 from biasaudio.embed.onnx import ONNXModel
 from biasaudio.errors import DataError, ParameterError
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from embed_graphs import save_tflite
 
-from biasaudio.embed._windows import cut_windows, find_tensor
+from biasaudio.embed.base import cut_windows, find_tensor
 from biasaudio.embed.tflite import TFLiteModel, YAMNet
 from biasaudio.errors import DataError, ParameterError
 

@@ -4,7 +4,9 @@ from biasaudio.datasets.audio import AudioFiles, find_audio
 from biasaudio.datasets.irmas import load_irmas
 from biasaudio.datasets.manifest import load_manifest
 from biasaudio.datasets.openmic import load_openmic
-from biasaudio.datasets.table import ClipTable, EmbeddingTable, JoinReport
+from biasaudio.datasets.synthetic import make_domains
+from biasaudio.datasets.table import ClipTable
+from biasaudio.datasets.vectors import EmbeddingTable, JoinReport
 from biasaudio.datasets.vocabulary import PUBLISHED, Vocabulary
 
 __all__ = [
@@ -18,4 +20,5 @@ __all__ = [
     "load_irmas",
     "load_manifest",
     "load_openmic",
+    "make_domains",
 ]

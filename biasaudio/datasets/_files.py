@@ -1,8 +1,10 @@
-"""Read the files of published datasets, without running what is in them."""
+"""Files and folders of strangers: opened within limits, without running what is in them."""
 
 from __future__ import annotations
 
+import os
 import pickletools
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,47 +16,106 @@ from numpy.typing import NDArray
 
 from biasaudio._files import Npz, open_npz, read_csv_header
 from biasaudio._validation import name_some
-from biasaudio.datasets._limits import read_text
 from biasaudio.errors import DataError
 
-__all__ = ["object_text", "one_line", "read_csv", "read_npz", "read_splits"]
+__all__ = [
+    "check_printable",
+    "object_text",
+    "one_line",
+    "read_csv",
+    "read_npz",
+    "read_splits",
+    "read_text",
+    "walk_files",
+]
 
-# All that numpy writes around the strings of an object array.
-_GLOBALS = {
-    "numpy.core.multiarray _reconstruct",
-    "numpy._core.multiarray _reconstruct",
-    "numpy ndarray",
-    "numpy dtype",
-    "_codecs encode",
-}
-_TEXT = {
-    "UNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE",
-    "BINUNICODE8",
-    "STRING",
-    "SHORT_BINSTRING",
-    "BINSTRING",
-    "SHORT_BINBYTES",
-    "BINBYTES",
-}
-_PUT = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
-_GET = {"GET", "BINGET", "LONG_BINGET"}
-_ITEMS = {"MARK", "APPEND", "APPENDS"}
-_AROUND = {
-    *{"PROTO", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "STOP", "EMPTY_LIST"},
-    *{"MARK", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "NONE"},
-    *{"NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2"},
-}
+# Bytes of a list of keys, a class map, the labels of one clip.
+MAX_TEXT = 2**26
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error on one line."""
+    """Text of an error on one line."""
     return " ".join(str(error).split())
 
 
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file of at most `MAX_TEXT` bytes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no regular file, too long or no text.
+    """
+    # A pipe or a device under the name of a text file would never end.
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > MAX_TEXT:
+        raise ValueError(f"it has {status.st_size} bytes, at most {MAX_TEXT} are read")
+    return path.read_text(encoding="utf-8-sig")
+
+
+def check_printable(name: str, what: str) -> str:
+    """Refuse a name from outside that cannot be shown in one line."""
+    if not name.isprintable():
+        raise DataError(f"{what} {name!r} has characters that cannot be printed; rename it")
+    return name
+
+
+def walk_files(folder: Path) -> list[Path]:
+    """List the files below a folder, sorted; hidden ones are passed over.
+
+    Links are followed, and a folder that is there more than once counts once,
+    so that a link to a folder above ends.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    list of Path
+        All that is not a folder, also links to nothing and pipes.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be read.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    left = [folder]
+    while left:
+        here = left.pop()
+        try:
+            status = os.stat(here)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        (left if _is_folder(entry) else found).append(here / entry.name)
+        except OSError as error:
+            raise DataError(
+                f"the folder {str(here)!r} cannot be read ({error.strerror}); "
+                "change its permissions, or give a folder without it"
+            ) from error
+    return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # A link in a circle is an error here, and no folder.
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def read_csv(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return a csv file as text columns, blanks as ``""``; or some columns."""
+    """Read a csv file as text columns, blanks as ``""``; or some columns."""
     try:
         header = read_csv_header(path)
         absent = [name for name in columns or () if name not in header]
@@ -85,14 +146,14 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def read_splits(files: Mapping[str, Path]) -> dict[str, str]:
-    """Return the split of each key from files of one key a line."""
+    """Read the split of each key from files of one key per line."""
     listed: dict[str, str] = {}
     for split, path in files.items():
         try:
             lines = read_text(path).splitlines()
         except (ValueError, OSError) as error:
             raise DataError(
-                f"{str(path)!r} cannot be read ({one_line(error)}); give a file of one key a line"
+                f"{str(path)!r} cannot be read ({one_line(error)}); give a file of one key per line"
             ) from error
         keys = [line.strip() for line in lines if line.strip()]
         counts = Counter(keys)
@@ -106,8 +167,39 @@ def read_splits(files: Mapping[str, Path]) -> dict[str, str]:
     return listed
 
 
+# ----------------------------------- npz files whose keys numpy has pickled, as those of OpenMIC
+
+# All that numpy writes around the strings of an object array.
+_GLOBALS = {
+    "numpy.core.multiarray _reconstruct",
+    "numpy._core.multiarray _reconstruct",
+    "numpy ndarray",
+    "numpy dtype",
+    "_codecs encode",
+}
+_TEXT = {
+    "UNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE",
+    "BINUNICODE8",
+    "STRING",
+    "SHORT_BINSTRING",
+    "BINSTRING",
+    "SHORT_BINBYTES",
+    "BINBYTES",
+}
+_PUT = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
+_GET = {"GET", "BINGET", "LONG_BINGET"}
+_ITEMS = {"MARK", "APPEND", "APPENDS"}
+_AROUND = {
+    *{"PROTO", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "STOP", "EMPTY_LIST"},
+    *{"MARK", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "NONE"},
+    *{"NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2"},
+}
+
+
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return some arrays of an npz file; object arrays must hold only text."""
+    """Read some arrays of an npz file; object arrays must hold only text."""
     try:
         with open_npz(path) as archive:
             absent = [name for name in names if name not in archive.names]
@@ -137,7 +229,7 @@ def _array(archive: Npz, name: str) -> NDArray[Any]:
 
 
 def object_text(stream: bytes, name: str, n: int) -> NDArray[np.object_]:
-    """Return the strings of a pickled 1-d object array, without unpickling.
+    """Read the strings of a pickled 1-d object array, without unpickling.
 
     The stream is only walked through, so nothing in it is ever called; it is
     refused unless it is what numpy writes for an array of strings.

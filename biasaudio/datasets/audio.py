@@ -13,12 +13,11 @@ import pandas as pd
 
 from biasaudio._text import can_be_name
 from biasaudio._validation import check_choice, did_you_mean, name_some
-from biasaudio.datasets._clips import COLUMNS, ClipTable
-from biasaudio.datasets._columns import text_column
-from biasaudio.datasets._limits import check_printable, walk_files
+from biasaudio.datasets._files import check_printable, walk_files
 from biasaudio.datasets.irmas import irmas_audio
 from biasaudio.datasets.manifest import clip_table, read_rows
 from biasaudio.datasets.openmic import METADATA, openmic_audio
+from biasaudio.datasets.table import COLUMNS, ClipTable, text_column
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = ["AUDIO_SUFFIXES", "INFORMATIONAL", "AudioFiles", "find_audio"]
@@ -32,7 +31,7 @@ IRMAS_PARTS = ("IRMAS-TrainingData", "IRMAS-TestingData")
 
 @dataclass(frozen=True, eq=False)
 class AudioFiles:
-    """Hold clips and the audio file of each.
+    """Clips and the audio file of each.
 
     Attributes
     ----------
@@ -78,7 +77,7 @@ def find_audio(
         in it; the clip id is the path below that, with suffix.  Or a manifest
         file, whose paths are relative to its folder.
     clips : path or pd.DataFrame, optional
-        A manifest beside a folder.  One row a file with the columns of
+        A manifest beside a folder.  One row per file with the columns of
         `load_manifest` and ``path``, relative to the folder.  Where there is
         no such column ``dataset`` is that of a folder, and ``clip_id`` too: the
         path, without the first folder if that is called like the dataset.  The
@@ -186,13 +185,13 @@ def _from_folder(folder: Path, audio: list[Path]) -> AudioFiles:
 
 
 def _below(path: PurePosixPath, dataset: object) -> PurePosixPath:
-    """Return a path without the folder of its dataset."""
+    """Strip the folder of its dataset from a path."""
     is_inside = len(path.parts) > 1 and path.parts[0] == dataset
     return PurePosixPath(*path.parts[1:]) if is_inside else path
 
 
 def _datasets(folder: Path, inside: list[PurePosixPath]) -> list[str]:
-    """Return the dataset of each file: its first-level folder, or the folder itself."""
+    """Name the dataset of each file: its first-level folder, or the folder itself."""
     own = folder.resolve().name
     names = [path.parts[0] if len(path.parts) > 1 else own for path in inside]
     for name in dict.fromkeys(names):
@@ -253,7 +252,7 @@ def _from_manifest(
 
 
 def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> pd.DataFrame:
-    """Return the frame with our word for each column that has another one."""
+    """Give each column our word where it has another one."""
     for word, column in columns.items():
         check_choice(word, "a key of columns", ("path", "clip_id", *COLUMNS, "label"))
         if column not in frame.columns:
@@ -272,7 +271,7 @@ def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> pd.D
 
 
 def _inside(roots: tuple[Path, Path], text: str, name: str) -> PurePosixPath:
-    """Return a path of a manifest relative to the folder, which has two names if it is a link."""
+    """Make a path of a manifest relative to the folder, which has two names if it is a link."""
     path = Path(check_printable(text, f"the path in {name}"))
     for root in roots:
         if path.is_absolute() and path.is_relative_to(root):

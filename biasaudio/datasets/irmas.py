@@ -19,10 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biasaudio._validation import check_choice, name_some
-from biasaudio.datasets._clips import ClipTable
-from biasaudio.datasets._columns import text_column
-from biasaudio.datasets._files import one_line, read_splits
-from biasaudio.datasets._limits import read_text, walk_files
+from biasaudio.datasets._files import one_line, read_splits, read_text, walk_files
+from biasaudio.datasets.table import ClipTable, text_column
 from biasaudio.datasets.vocabulary import IRMAS_GENRES, IRMAS_INSTRUMENTS
 from biasaudio.errors import DataError, ParameterError
 
@@ -62,8 +60,8 @@ def load_irmas(
     source : path or sequence of str or bytes
         A folder with the wav files (``IRMAS-TrainingData/cel/*.wav`` and
         ``IRMAS-TestingData-Part1/Part1/*.wav``, at any depth), or with
-        ``split_train.csv`` and ``split_test.csv`` (one training key a line, no
-        header), or with both.  Or the keys themselves: file names without
+        ``split_train.csv`` and ``split_test.csv`` (one training key per line,
+        no header), or with both.  Or the keys themselves: file names without
         ``.wav``, of the training part.
     part : {'training', 'testing', 'all'}
         Which part to read.
@@ -123,7 +121,7 @@ def load_irmas(
 
 
 def _find(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the wav files of the training part and all files of the other."""
+    """Find the wav files of the training part and all files of the other."""
     training: list[Path] = []
     testing: list[Path] = []
     for path in walk_files(folder.absolute()):
@@ -142,7 +140,7 @@ def _find(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def irmas_audio(folder: Path) -> tuple[ClipTable, list[Path]]:
-    """Return the clips of both parts that have a wav file, and these files, in one order."""
+    """Read the clips of both parts that have a wav file, and these files, in one order."""
     training, testing = _find(folder)
     waves = [path for path in testing if path.suffix.lower() == ".wav"]
     if not training and not waves:
@@ -261,7 +259,7 @@ def _testing(files: list[Path]) -> ClipTable:
         if unknown:
             raise DataError(
                 f"{texts[clip].name!r} holds {unknown[0]!r}; "
-                f"one of {' '.join(IRMAS_INSTRUMENTS)} a line is allowed"
+                f"one of {' '.join(IRMAS_INSTRUMENTS)} per line is allowed"
             )
         for code in codes:
             labels[i, LABELS.index(IRMAS_INSTRUMENTS[code])] = True

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from biasaudio._files import read_parquet
 from biasaudio._validation import did_you_mean, name_some
-from biasaudio.datasets._clips import COLUMNS, ClipTable
 from biasaudio.datasets._files import one_line, read_csv
+from biasaudio.datasets.table import COLUMNS, ClipTable
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = ["clip_table", "load_manifest", "read_rows"]
 
 KNOWN = ("clip_id", *COLUMNS)
-# One a clip and label; as bool tables these take half a gigabyte.
+# One per clip and label; as bool tables these take half a gigabyte.
 MAX_ANSWERS = 2**27
 _ANSWERS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "": np.nan}
 
@@ -36,10 +36,10 @@ def load_manifest(
     Parameters
     ----------
     source : path or pd.DataFrame
-        One row a clip.  Columns: ``clip_id``, the key of its vectors; where
+        One row per clip.  Columns: ``clip_id``, the key of its vectors; where
         known ``dataset``, ``split``, ``group`` (song or artist) and ``genre``,
-        blank where not known; and either one column ``label`` with one label a
-        clip, or one column a label with 1 (there), 0 (not there) or blank (not
+        blank where not known; and either one column ``label`` with one label
+        per clip, or one column per label with 1 (there), 0 (not there) or blank (not
         annotated).
     dataset : str, optional
         The dataset of all clips, if there is no such column.
@@ -74,7 +74,7 @@ def load_manifest(
 def clip_table(
     frame: pd.DataFrame, name: str, *, dataset: str | None = None, label: str | None = None
 ) -> ClipTable:
-    """Return the clips of the rows of a manifest, which messages call ``name``."""
+    """Make clips of the rows of a manifest, which messages call ``name``."""
     columns = list(frame.columns)
     if "clip_id" not in columns:
         raise DataError(
@@ -133,7 +133,7 @@ def _read(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
     if not isinstance(source, (str, os.PathLike)):
         raise ParameterError(
             f"source is a {type(source).__name__}; give the path of a csv or parquet file, or a "
-            "DataFrame with one row a clip"
+            "DataFrame with one row per clip"
         )
     path = Path(source)
     if not path.is_file():
@@ -161,7 +161,7 @@ def _read(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
 
 
 def _with_ids(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy in which an index of clip ids has become a column."""
+    """Make a copy in which an index of clip ids has become a column."""
     has_ids = frame.index.name == "clip_id" and "clip_id" not in frame.columns
     return frame.reset_index(drop=not has_ids)
 
@@ -191,7 +191,7 @@ def _label_column(columns: list[str], label: str | None, name: str) -> str | Non
 
 
 def _answer_columns(frame: pd.DataFrame, name: str) -> dict[str, NDArray[Any]]:
-    """Return each column as 1, 0 or NaN, and name the first that is another."""
+    """Make each column 1, 0 or NaN, and name the first value that is another."""
     answers = {}
     for column in frame.columns:
         codes, values = pd.factorize(frame[column].to_numpy(dtype=object), use_na_sentinel=True)
@@ -201,7 +201,7 @@ def _answer_columns(frame: pd.DataFrame, name: str) -> dict[str, NDArray[Any]]:
             raise DataError(
                 f"column {column!r} of {name} holds {wrong[0]!r}, so it is neither a known column "
                 f"nor 0/1/blank{did_you_mean(column, (*KNOWN, 'label'))}; rename or remove it, "
-                f"or say label={column!r} if it holds one label a clip"
+                f"or say label={column!r} if it holds one label per clip"
             )
         answers[column] = np.array([*(_ANSWERS[text] for text in texts), np.nan])[codes]
     return answers

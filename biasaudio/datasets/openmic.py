@@ -18,10 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biasaudio._validation import check_choice, did_you_mean, name_some
-from biasaudio.datasets._clips import ClipTable
-from biasaudio.datasets._columns import text_column
-from biasaudio.datasets._files import one_line, read_csv, read_npz, read_splits
-from biasaudio.datasets._limits import read_text
+from biasaudio.datasets._files import one_line, read_csv, read_npz, read_splits, read_text
+from biasaudio.datasets.table import ClipTable, text_column
 from biasaudio.datasets.vocabulary import OPENMIC_INSTRUMENTS, openmic_genre
 from biasaudio.errors import DataError
 
@@ -124,7 +122,7 @@ def load_openmic(folder: str | os.PathLike[str], *, group: str = "track") -> Cli
 
 
 def openmic_audio(folder: Path, audio: Iterable[Path]) -> tuple[ClipTable, list[Path]]:
-    """Return the clips whose file is among ``audio``, and these files, in one order."""
+    """Read the clips whose file is among ``audio``, and these files, in one order."""
     clips = load_openmic(folder)
     here = set(audio)
     paths = [folder / "audio" / key[:3] / f"{key}.ogg" for key in clips.clip_id]
@@ -178,12 +176,19 @@ def _from_npz(
             )
     # Y_true is .5, which counts as positive, wherever nobody answered.
     mask = arrays["Y_mask"].astype(bool)
-    relevance = arrays["Y_true"].astype(np.float64)
+    with np.errstate(over="ignore"):
+        relevance = arrays["Y_true"].astype(np.float64)
     unknown = (np.isnan(relevance) & mask).any(axis=1)
     if unknown.any():
         raise DataError(
             f"Y_true in {path.name} is NaN where Y_mask is true for {unknown.sum()} clip(s): "
             f"{name_some(keys[unknown])}; get the file again"
+        )
+    beyond = (((relevance < 0) | (relevance > 1)) & mask).any(axis=1)
+    if beyond.any():
+        raise DataError(
+            f"Y_true in {path.name} is not from 0 to 1 for {beyond.sum()} clip(s): "
+            f"{name_some(keys[beyond])}; get the file again"
         )
     return keys, relevance, mask
 
@@ -191,7 +196,7 @@ def _from_npz(
 def _from_csv(
     path: Path, names: list[str], listed: list[str]
 ) -> tuple[NDArray[np.object_], NDArray[Any], NDArray[np.bool_]]:
-    """Return the same from one row an answer; clips without one are listed."""
+    """Read the same from one row per answer; clips without one are listed."""
     rows = read_csv(path, ("sample_key", "instrument", "relevance"))
     column = pd.Index(names).get_indexer(pd.Index(rows["instrument"]))
     if (column < 0).any():
@@ -201,8 +206,10 @@ def _from_csv(
             f"{did_you_mean(strange, names)}; give both files of one release"
         )
     value = pd.to_numeric(rows["relevance"], errors="coerce").to_numpy(dtype=np.float64)
-    if np.isnan(value).any():
-        strange = rows["relevance"][np.isnan(value)].iloc[0]
+    # NaN compares as neither.
+    is_strange = ~((value >= 0) & (value <= 1))
+    if is_strange.any():
+        strange = rows["relevance"][is_strange].iloc[0]
         raise DataError(f"{path.name} has the relevance {strange!r}; a number 0 to 1 is allowed")
     repeated = rows.duplicated(["sample_key", "instrument"])
     if repeated.any():
@@ -233,7 +240,7 @@ def _from_metadata(
     if repeated.any():
         raise DataError(
             f"{path.name} has {repeated.sum()} clip(s) more than once: "
-            f"{name_some(rows['sample_key'][repeated])}; keep one row a clip"
+            f"{name_some(rows['sample_key'][repeated])}; keep one row per clip"
         )
     at = pd.Index(rows["sample_key"], dtype=object).get_indexer(pd.Index(keys, dtype=object))
     if len(keys) and (at < 0).all():
@@ -254,7 +261,7 @@ def _from_metadata(
 
 
 def _genre(text: str, name: str, key: str) -> str:
-    """Return the genre of a list of dicts that was written as Python text."""
+    """Read the genre in a list of dicts that was written as Python text."""
     if text.strip() in ("", "nan", "None"):
         return ""
     try:

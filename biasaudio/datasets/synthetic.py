@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import helmert
 
-from biasaudio.datasets.table import ClipTable, EmbeddingTable
+from biasaudio.datasets.table import ClipTable
+from biasaudio.datasets.vectors import EmbeddingTable
 from biasaudio.datasets.vocabulary import GENRES
 from biasaudio.errors import ParameterError
 
@@ -101,7 +102,7 @@ def make_domains(
     group_effect : float
         Standard deviation of what a group adds, in each dimension.
     group_size : int
-        Clips a group.
+        Clips per group.
     mix : float
         From 0 (the same genre and label mix in all domains) to 1 (each domain
         has one genre and one label).
@@ -184,7 +185,7 @@ def _check(
 
 
 def _names(known: Sequence[str], stem: str, count: int) -> tuple[str, ...]:
-    """Return ``count`` names: the known ones first, then numbered ones."""
+    """Make ``count`` names: the known ones first, then numbered ones."""
     return (*known[:count], *(f"{stem}{k}" for k in range(len(known), count)))
 
 
@@ -196,7 +197,7 @@ def _plant(
     labels: tuple[str, ...],
     effects: tuple[float, float, float, float, float],
 ) -> tuple[DomainTruth, Array]:
-    """Return the truth, and the root of the noise covariance [shape=(d, d)]."""
+    """Draw the truth, and the root of the noise covariance [shape=(d, d)]."""
     shift, genre_effect, label_effect, class_shift, group_effect = effects
     k = len(domains)
     basis = np.linalg.qr(rng.standard_normal((d, k - 1)))[0].T
@@ -228,7 +229,7 @@ def _unit_rows(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _assign(
     rng: np.random.Generator, n: int, counts: tuple[int, int, int], group_size: int, mix: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Return domain, group, genre and label of each clip as numbers."""
+    """Deal domain, group, genre and label of each clip, as numbers."""
     n_domains, n_genres, n_labels = counts
     domain = np.arange(n) * n_domains // n
     group = np.empty(n, dtype=np.intp)
@@ -248,7 +249,7 @@ def _assign(
 def _shares(
     rng: np.random.Generator, size: int, count: int, favourite: int, mix: float
 ) -> NDArray[np.intp]:
-    """Return sorted categories with counts in proportion, give or take one."""
+    """Deal sorted categories with counts in proportion, give or take one."""
     weights = np.full(count, (1.0 - mix) / count)
     weights[favourite % count] += mix
     points = (np.arange(size) + rng.random()) / size

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biasaudio._validation import name_some
-from biasaudio.datasets._clips import ClipTable
+from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = [
@@ -87,7 +87,7 @@ _WORD = re.compile("[a-z]+")
 
 
 def openmic_genre(titles: Iterable[str]) -> str:
-    """Return the genre that a track's genre titles stand for.
+    """Find the genre that a track's genre titles stand for.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def openmic_genre(titles: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Say which labels and genres of several datasets are the same.
+    """Which labels and genres of several datasets are the same.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class Vocabulary:
             object.__setattr__(self, "genres", _as_tuple(self.genres))
 
     def apply(self, clips: ClipTable) -> ClipTable:
-        """Return the clips with these labels and genres only.
+        """Keep these labels and genres only.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ def _as_tuple(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_answered(clips: ClipTable, columns: list[str]) -> NDArray[np.bool_]:
-    """Say which clips are annotated for all columns that their dataset knows."""
+    """Whether each clip is annotated for all columns that its dataset knows."""
     mask = clips.mask[columns].to_numpy(dtype=bool)
     answered = np.zeros(len(clips), dtype=bool)
     dataset = clips.dataset

@@ -2,10 +2,9 @@
 
 from biasaudio.embed.audio import read_audio
 from biasaudio.embed.base import AudioModel, Frames
-from biasaudio.embed.extraction import ExtractResult, extract
+from biasaudio.embed.extraction import ExtractResult, embed_clips, extract
 from biasaudio.embed.melstats import LibrosaFeatures
 from biasaudio.embed.models import MODELS, load_model
-from biasaudio.embed.run import embed_clips
 
 __all__ = [
     "MODELS",

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,7 +16,7 @@ import soxr
 from numpy.typing import NDArray
 
 from biasaudio._validation import check_count, check_number
-from biasaudio.embed._containers import MAX_BYTES, check_start
+from biasaudio.datasets.audio import AUDIO_SUFFIXES
 from biasaudio.embed.base import check_waveform
 from biasaudio.errors import DataError, ParameterError
 
@@ -35,6 +36,12 @@ MAX_CHANNELS = 64
 # In all channels: an hour of 48 kHz stereo has 2 ** 28.4.
 MAX_SAMPLES = 2**29
 BLOCK = 2**16
+MAX_BYTES = 2**31
+MAX_CHUNKS = 10_000
+
+_CHUNKED = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}
+# What ffmpeg writes for the size of a sound that it does not know the end of.
+_UNKNOWN = 2**32 - 1
 
 # What libsndfile says of a file that does not tell its length.
 UNTOLD = 2**63 - 1
@@ -75,7 +82,7 @@ def read_audio(
         A wav, flac, ogg (Vorbis, Opus), mp3 or aiff file.  What it is decides
         its content, not its name.
     sample_rate : int
-        Samples a second of the waveform, 4000 to 384,000.
+        Samples per second of the waveform, 4000 to 384,000.
     max_seconds : float, optional
         Read no more than this from the start, 0.1 to 3600.
 
@@ -151,7 +158,7 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc,unused-ignore]
 
 
 def _read(stream: BinaryIO, name: str, rate: int, seconds: float | None, size: int) -> Audio:
-    is_told = check_start(stream, name, size)
+    is_told = _check_start(stream, name, size)
     try:
         with _Decoder(stream) as file:
             wanted, most = _lengths(file, name, seconds)
@@ -175,7 +182,7 @@ def _read(stream: BinaryIO, name: str, rate: int, seconds: float | None, size: i
 
 
 def _lengths(file: _Decoder, name: str, seconds: float | None) -> tuple[int, int]:
-    """Return how many samples to read of each channel by the header, and how many at most."""
+    """Count the samples of each channel to read by the header, and at most."""
     rate, channels = file.samplerate, file.channels
     if not RATES[0] <= rate <= RATES[1] or channels > MAX_CHANNELS:
         raise DataError(
@@ -197,7 +204,7 @@ def _too_long(file: _Decoder, name: str, length: str) -> DataError:
 
 
 def _decode(file: _Decoder, rate: int, limit: int) -> tuple[bytearray, int]:
-    """Return the samples as bytes of float32, and how many samples of the file that was."""
+    """Decode samples as bytes of float32, and count those of the file."""
     stream = None
     if file.samplerate != rate:
         stream = soxr.ResampleStream(file.samplerate, rate, 1, dtype="float32", quality="soxr_hq")
@@ -238,3 +245,71 @@ def _check_end(file: _Decoder, name: str, short: int, is_told: bool, left: int) 
             f"{name} does not tell its length (no Xing header), and {left} bytes are left where it "
             "should end by its first bit rate; write it again as wav or flac"
         )
+
+
+# libsndfile takes what there is of a file that is cut off, without a word: so the bytes are
+# asked for its length before it is decoded.
+
+
+def _check_start(stream: BinaryIO, name: str, size: int) -> bool:
+    """Refuse what is no audio or is cut off; whether the file tells its length."""
+    if not 0 < size <= MAX_BYTES:
+        raise DataError(f"{name} has {size} bytes; give a file of 1 to {MAX_BYTES}")
+    head = stream.read(12)
+    kind = head[:4]
+    is_mp3 = head[:3] == b"ID3" or (head[0] == 0xFF and head[1:2] >= b"\xe0")
+    if not is_mp3 and kind not in (*_CHUNKED, b"fLaC", b"OggS"):
+        raise DataError(
+            f"{name} starts with {head!r}, so it is not audio that can be read; "
+            f"give one of {' '.join(AUDIO_SUFFIXES)}"
+        )
+    missing = 0
+    if kind in _CHUNKED:
+        missing = _end_of_sound(stream, name, _CHUNKED[kind]) - size
+    if missing > 0 or (kind == b"OggS" and not _has_last_page(stream, size)):
+        what = f"{missing} bytes of sound are" if missing > 0 else "its last page is"
+        raise DataError(f"{name} is cut off: {what} not there; get it again")
+    is_told = not is_mp3 or _has_length_tag(stream)
+    stream.seek(0)
+    return is_told
+
+
+def _end_of_sound(stream: BinaryIO, name: str, order: str) -> int:
+    """End of the sound of a wav or aiff file by its header, 0 if that is not told."""
+    at, long_size = 12, 0
+    for _ in range(MAX_CHUNKS):
+        stream.seek(at)
+        head = stream.read(28)
+        if len(head) < 8:
+            return 0
+        kind, length = struct.unpack(f"{order}4sI", head[:8])
+        if kind == b"ds64" and len(head) >= 24:
+            long_size = int.from_bytes(head[16:24], "little")
+        if kind in (b"data", b"SSND"):
+            length = long_size if length == _UNKNOWN else length
+            return at + 8 + length
+        at += 8 + length + length % 2
+    raise DataError(f"{name} has over {MAX_CHUNKS} chunks before its sound; write it again")
+
+
+def _has_last_page(stream: BinaryIO, size: int) -> bool:
+    """Whether an ogg file ends in a whole page that is marked as the last one."""
+    stream.seek(max(0, size - 65_307))
+    tail = stream.read()
+    page = tail[max(tail.rfind(b"OggS"), 0) :]
+    n_parts = page[26] if len(page) > 26 else 0
+    return bool(
+        n_parts and page[5] & 4 and len(page) >= 27 + n_parts + sum(page[27 : 27 + n_parts])
+    )
+
+
+def _has_length_tag(stream: BinaryIO) -> bool:
+    """Whether the first frame of an mp3 file holds the number of all frames."""
+    stream.seek(0)
+    head = stream.read(10)
+    if head[:3] == b"ID3":
+        length = sum((byte & 127) << 7 * i for i, byte in enumerate(reversed(head[6:])))
+        stream.seek(10 + length)
+        head = b""
+    head += stream.read(2048)
+    return any(tag in head for tag in (b"Xing", b"Info", b"VBRI"))

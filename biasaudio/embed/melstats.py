@@ -8,11 +8,11 @@ import librosa
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import sparse
 
 from biasaudio._validation import check_count, check_number
-from biasaudio.embed.base import Frames, Identity, check_waveform
+from biasaudio.embed.base import BaseModel, Frames, Identity, check_rate
 
 __all__ = ["LibrosaFeatures"]
 
@@ -27,9 +27,11 @@ _N_CONTRAST, _N_CHROMA = 7, 12
 # Windows at once: their spectra fit the cache of a processor, however long the clip is.
 _BLOCK = 64
 _FLOOR = 1e-10
+# Seconds; as long as audio may be.
+_MAX_FRAME = 3600
 
 
-class LibrosaFeatures:
+class LibrosaFeatures(BaseModel):
     """Describe each half second by statistics of librosa features.
 
     Mean and standard deviation over a frame are taken of 16 log-mel bands, 7
@@ -40,7 +42,7 @@ class LibrosaFeatures:
     Parameters
     ----------
     sample_rate : int
-        Samples a second of the waveforms, at least 8000.
+        Samples per second of the waveforms, at least 8000.
     frame_seconds : float
         Length of a frame, at least 0.1 s.  A rest shorter than half a frame is
         left out, unless it is all there is.
@@ -81,11 +83,14 @@ class LibrosaFeatures:
     (2, 105)
     """
 
-    name = "melstats"
+    name = _kind = "melstats"
 
     def __init__(self, *, sample_rate: int = 22050, frame_seconds: float = 0.5) -> None:
-        self.sample_rate = check_count(sample_rate, "sample_rate", 8000)
-        self.frame_seconds = check_number(frame_seconds, "frame_seconds", 0.1)
+        self.sample_rate = check_rate(check_count(sample_rate, "sample_rate", 8000))
+        self.frame_seconds = check_number(frame_seconds, "frame_seconds", 0.1, _MAX_FRAME)
+        self._call = f"sample_rate={self.sample_rate}, frame_seconds={self.frame_seconds}"
+        self.dims = len(self.feature_names)
+        self.hop: int = _HOP * max(1, round(self.frame_seconds * self.sample_rate / _HOP))
         bank = librosa.filters.mel(sr=self.sample_rate, n_fft=_N_FFT, n_mels=_N_MELS)
         chroma = librosa.filters.chroma(sr=self.sample_rate, n_fft=_N_FFT, tuning=0.0)
         # Nearly all of the banks is zero or next to it, and a dense product this small
@@ -99,7 +104,7 @@ class LibrosaFeatures:
 
     @property
     def feature_names(self) -> list[str]:
-        """Return what each dimension is, in order."""
+        """What each dimension is, in order."""
         bands = [f"band{k:02d}" for k in range(_N_BANDS)]
         mfcc = [f"mfcc{k:02d}" for k in range(_N_MFCC)]
         moving = [*bands, *_SHAPE, *mfcc]
@@ -108,52 +113,11 @@ class LibrosaFeatures:
         both = [f"{name}_{part}" for part in ("mean", "std") for name in moving]
         return both + contrast + chroma
 
-    @property
-    def dims(self) -> int:
-        """Return the width of the vectors."""
-        return len(self.feature_names)
+    def _options(self) -> Identity:
+        return {"version": _VERSION, "sample_rate": self.sample_rate, "hop": self.hop}
 
-    @property
-    def hop(self) -> int:
-        """Return the samples from one frame to the next."""
-        return _HOP * max(1, round(self.frame_seconds * self.sample_rate / _HOP))
-
-    @property
-    def identity(self) -> Identity:
-        """Return what decides the numbers."""
-        return {
-            "kind": self.name,
-            "version": _VERSION,
-            "sample_rate": self.sample_rate,
-            "hop": self.hop,
-        }
-
-    def __repr__(self) -> str:
-        """Return the call that makes this model."""
-        values = f"sample_rate={self.sample_rate}, frame_seconds={self.frame_seconds}"
-        return f"LibrosaFeatures({values})"
-
-    def embed(self, audio: ArrayLike) -> Frames:
-        """Return the features of one mono waveform.
-
-        Parameters
-        ----------
-        audio : array_like [shape=(n_samples,)]
-            Floats, full scale is 1, at `sample_rate`.  Shorter than one
-            window of 2,048 samples it is padded with zeros.
-
-        Returns
-        -------
-        Frames
-            Vectors [shape=(n_frames, 105), dtype=float32] and the centres of
-            the frames in milliseconds.
-
-        Raises
-        ------
-        DataError
-            If the waveform is not 1-d, empty, not of floats, or not finite.
-        """
-        wave = check_waveform(audio)
+    def _embed(self, wave: NDArray[np.float32]) -> Frames:
+        # Shorter than one window it is padded with zeros.
         if wave.size < _N_FFT:
             wave = np.pad(wave, (0, _N_FFT - wave.size))
         moving, still = self._columns(wave)
@@ -175,7 +139,7 @@ class LibrosaFeatures:
         return Frames(np.array(vectors, dtype=np.float32), milliseconds)
 
     def _columns(self, wave: NDArray[np.float32]) -> tuple[Array, Array]:
-        """Return features [shape=(43, n)], and contrast and chroma [shape=(19, n)]."""
+        """Features [shape=(43, n)], and contrast and chroma [shape=(19, n)]."""
         padded = np.pad(wave, _N_FFT // 2)
         windows = sliding_window_view(padded, _N_FFT)[::_HOP]
         starts = range(0, len(windows), _BLOCK)
@@ -191,8 +155,8 @@ class LibrosaFeatures:
         return moving, still
 
     def _spectral(self, windows: NDArray[np.float32]) -> tuple[Array, Array, Array]:
-        """Return mel [shape=(64, n)], shape [shape=(4, n)], contrast and chroma."""
-        # A row a bin from here on: sums over the bins are then sums of whole rows.
+        """Mel [shape=(64, n)], shape [shape=(4, n)], contrast and chroma."""
+        # One row per bin from here on: sums over the bins are then sums of whole rows.
         spectrum = np.ascontiguousarray(np.abs(scipy.fft.rfft(windows * self._window, axis=1)).T)
         power = np.square(spectrum)
         total = spectrum.sum(axis=0)
@@ -217,19 +181,19 @@ class LibrosaFeatures:
 
 
 def _decibels(power: Array) -> Array:
-    """Return decibels, at least -100."""
+    """Decibels, at least -100."""
     return 10.0 * np.log10(np.maximum(power, _FLOOR))
 
 
 def _window_sums(padded: NDArray[Any]) -> Array:
-    """Return the sum of one value a sample over each window."""
+    """Sum of one value per sample over each window."""
     # By whole hops and not by a cumulative sum, which carries a loud start to the end.
     hops = padded[: padded.size // _HOP * _HOP].reshape(-1, _HOP).sum(axis=1)
     return np.convolve(hops, np.ones(_N_FFT // _HOP), "valid")
 
 
 def _crossings(padded: NDArray[np.float32]) -> Array:
-    """Return the changes of sign within each window."""
+    """Count the changes of sign within each window."""
     negative = padded < -_FLOOR
     crosses = np.zeros(padded.size, dtype=bool)
     crosses[1:] = negative[1:] != negative[:-1]
@@ -240,7 +204,7 @@ def _crossings(padded: NDArray[np.float32]) -> Array:
 
 
 def _contrast_bands(hertz: Array) -> list[tuple[int, int, int]]:
-    """Return first bin, last bin + 1 and bins a quantile of 2 % of each octave."""
+    """First bin, last bin + 1 and bins per quantile of 2 % of each octave."""
     # The lowest edge for which six octaves end below half the sample rate.
     lowest = min(200.0, 0.9 * hertz[-1] / 2 ** (_N_CONTRAST - 1))
     edges = [0.0, *lowest * 2.0 ** np.arange(_N_CONTRAST)]

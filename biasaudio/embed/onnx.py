@@ -1,35 +1,36 @@
-"""Any exported ONNX model that takes a waveform."""
+"""Any exported ONNX model that takes a waveform.
+
+An ONNX file may keep weights in other files, which it names.  Not every version
+of ``onnxruntime`` refuses names that lead somewhere else, so they are read
+here, straight from the protocol buffer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from biasaudio._validation import check_count
-from biasaudio.embed._onnx_files import external_files
-from biasaudio.embed._windows import (
-    MIN_RATE,
-    as_rows,
+from biasaudio.embed.base import (
+    RATES,
+    WindowedModel,
     check_hop,
+    check_rate,
     check_unchanged,
-    cut_windows,
     default_name,
     find_tensor,
     find_weights,
     find_window,
     import_package,
-    join_frames,
     one_line,
-    run_windows,
     sha256_of,
 )
-from biasaudio.embed.base import Frames, Identity, check_waveform
 from biasaudio.errors import DataError, ParameterError
 
-__all__ = ["ONNXGraph", "ONNXModel"]
+__all__ = ["ONNXGraph", "ONNXModel", "external_files"]
 
 # The exceptions of onnxruntime have no class in common.
 _ERRORS = (
@@ -44,6 +45,22 @@ _ERRORS = (
     "NotImplemented",
     "RuntimeException",
 )
+
+
+# A protocol buffer holds no file of 2 GiB or more.
+_MAX_BYTES = 2**31
+# Message: the numbers of its fields that lead to a tensor, and the message of each.
+_FIELDS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+_VARINT, _LONG, _BYTES, _SHORT = 0, 1, 2, 5
 
 
 class ONNXGraph:
@@ -150,7 +167,7 @@ def _errors() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, *named)
 
 
-class ONNXModel:
+class ONNXModel(WindowedModel):
     """Embed audio by an exported ONNX model that takes a waveform.
 
     The input of the model is floats of shape (window,), (1, window) or
@@ -196,6 +213,8 @@ class ONNXModel:
         called so, or the package ``onnxruntime`` is not installed.
     """
 
+    _kind = "onnx"
+
     def __init__(
         self,
         path: str | Path,
@@ -206,10 +225,10 @@ class ONNXModel:
         name: str | None = None,
     ) -> None:
         self._call = f"{str(path)!r}, {sample_rate=}, {hop=}, {tensor=}, {name=}"
-        self._graph = ONNXGraph(path, tensor)
-        self.name = default_name(name, self._graph.path)
-        self.sample_rate = _sample_rate(sample_rate, self._graph)
-        self.window = find_window(self._graph.shape, self.sample_rate, self._graph.path)
+        self._graph = graph = ONNXGraph(path, tensor)
+        self.name = default_name(name, graph.path)
+        self.sample_rate = _sample_rate(sample_rate, graph)
+        self.window = find_window(graph.shape, self.sample_rate, graph.path)
         if self.window is None and hop is not None:
             raise ParameterError(
                 f"hop={hop!r} is not used: {path} takes clips of any length whole; leave hop out"
@@ -218,58 +237,6 @@ class ONNXModel:
         length = self.window or self.sample_rate
         _, per_window, self.dims = self._rows(np.zeros(length, dtype=np.float32)).shape
         self.hop = self._step if per_window == 1 else None
-
-    @property
-    def identity(self) -> Identity:
-        """Return what decides the numbers."""
-        return {
-            "kind": "onnx",
-            **self._graph.identity,
-            "sample_rate": self.sample_rate,
-            "window": self.window,
-            "step": self._step,
-        }
-
-    def __repr__(self) -> str:
-        """Return the call that makes this model."""
-        return f"ONNXModel({self._call})"
-
-    def embed(self, audio: ArrayLike) -> Frames:
-        """Return the vectors of one mono waveform.
-
-        Parameters
-        ----------
-        audio : array_like [shape=(n_samples,)]
-            Floats, full scale is 1, at `sample_rate`.
-
-        Returns
-        -------
-        Frames
-            Vectors [shape=(n_frames, dims), dtype=float32] and the centres of
-            the frames in milliseconds.
-
-        Raises
-        ------
-        DataError
-            If the waveform is not finite mono floats, or the model fails or
-            gives NaN or Inf.
-        """
-        wave = check_waveform(audio)
-        rows = self._rows(wave)
-        if rows.shape[2] != self.dims:
-            raise DataError(
-                f"{self._graph.path.name} gives {rows.shape[2]} dimensions for {wave.size} samples "
-                f"and {self.dims} for others; name another of its outputs (tensor=...)"
-            )
-        window = self.window or wave.size
-        return join_frames(rows, window, self._step or window, self.sample_rate, self._graph.path)
-
-    def _rows(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the outputs for a waveform [shape=(n_windows, n_rows, d)]."""
-        if self.window is None or self._step is None:
-            whole = wave.reshape((1, -1) if len(self._graph.shape) == 2 else -1)
-            return as_rows(self._graph.run(whole), 1, self._graph.path)
-        return run_windows(self._graph, cut_windows(wave, self.window, self._step))
 
 
 def _sample_rate(given: int | None, graph: ONNXGraph) -> int:
@@ -281,14 +248,117 @@ def _sample_rate(given: int | None, graph: ONNXGraph) -> int:
             "sample_rate=16000"
         )
     if said is None:
-        return check_count(given, "sample_rate", MIN_RATE)
-    if not said.isdecimal() or int(said) < MIN_RATE:
+        return check_rate(given)
+    # At most nine digits: int() refuses thousands of them in words of its own.
+    is_rate = said.isdecimal() and len(said) < 10 and RATES[0] <= int(said) <= RATES[1]
+    if not is_rate:
         raise DataError(
-            f"{graph.path.name} has sample_rate {said!r} in its metadata; "
-            f"export it with a whole number from {MIN_RATE} upwards"
+            f"{graph.path.name} has sample_rate {said[:99]!r} in its metadata; "
+            f"export it with a whole number from {RATES[0]} upwards, at most {RATES[1]}"
         )
     if given not in (None, int(said)):
         raise ParameterError(
             f"sample_rate={given!r} is not the {said} that {graph.path.name} says; leave it out"
         )
     return int(said)
+
+
+def external_files(path: Path) -> dict[str, Path]:
+    """Return the files beside an ONNX file that hold its weights.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX file.
+
+    Returns
+    -------
+    dict of str to Path
+        Name in the file: the file, which is there and, links followed, in the
+        folder of the model.
+
+    Raises
+    ------
+    DataError
+        If the file is no protocol buffer, or a file is absent or elsewhere.
+    """
+    if path.stat().st_size >= _MAX_BYTES:
+        raise DataError(f"{path} has 2 GiB or more; export it with its weights in a file beside it")
+    names = sorted(_locations(memoryview(path.read_bytes()), path))
+    return {name: _beside(path, name) for name in names}
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Return the file that a model asks for, if it is in the model's folder."""
+    folder = path.parent.resolve()
+    try:
+        file = (folder / name).resolve()
+        is_there = file.is_file()
+    except (OSError, ValueError):
+        # Too long, or with a zero in it.
+        file, is_there = folder, False
+    if Path(name).is_absolute() or not file.is_relative_to(folder):
+        raise DataError(
+            f"{path.name} asks for {name[:99]!r}, which is not in its folder; "
+            "nothing outside is read: put the weights beside the model"
+        )
+    if not is_there:
+        raise DataError(
+            f"{path.name} has weights in {name[:99]!r}, which is not beside it; copy it"
+        )
+    return file
+
+
+def _locations(data: memoryview, path: Path) -> set[str]:
+    """Return the names of the files that the tensors of a model lie in."""
+    found = set()
+    # A list and no recursion: graphs may be nested as deep as a stranger likes.
+    left = [("model", data)]
+    while left:
+        message, part = left.pop()
+        if message == "entry":
+            pair = {number: bytes(value) for number, value in _parts(part, path)}
+            if pair.get(1) == b"location":
+                found.add(pair.get(2, b"").decode("utf-8", "replace"))
+            continue
+        inside = _FIELDS[message]
+        left += [
+            (inside[number], value) for number, value in _parts(part, path) if number in inside
+        ]
+    return found
+
+
+def _parts(data: memoryview, path: Path) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and content of the fields of a message that have a length."""
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = _varint(data, at, path)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            _, at = _varint(data, at, path)
+        elif kind in (_LONG, _SHORT):
+            at += 8 if kind == _LONG else 4
+        elif kind == _BYTES:
+            size, at = _varint(data, at, path)
+            if size > end - at:
+                raise _not_onnx(path)
+            yield number, data[at : at + size]
+            at += size
+        else:
+            raise _not_onnx(path)
+    if at > end:
+        raise _not_onnx(path)
+
+
+def _varint(data: memoryview, at: int, path: Path) -> tuple[int, int]:
+    """Return the number of variable length at a place, and the place after it."""
+    value = 0
+    for shift, byte in enumerate(data[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * shift)
+        if byte < 0x80:
+            return value, at + shift + 1
+    raise _not_onnx(path)
+
+
+def _not_onnx(path: Path) -> DataError:
+    return DataError(f"{path} is not an ONNX file; give an exported .onnx model")

@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from biasaudio._validation import check_count
-from biasaudio.embed._windows import (
-    MIN_RATE,
+from biasaudio.embed.base import (
+    WindowedModel,
     check_hop,
+    check_rate,
     check_unchanged,
-    cut_windows,
     default_name,
     find_tensor,
     find_weights,
     find_window,
     import_package,
-    join_frames,
     one_line,
     run_windows,
     sha256_of,
 )
-from biasaudio.embed.base import Frames, Identity, check_waveform
 from biasaudio.errors import DataError, ParameterError
 
 __all__ = ["TFLiteGraph", "TFLiteModel", "YAMNet"]
@@ -133,7 +130,7 @@ class TFLiteGraph:
         return dict(floats[find_tensor(tensor, names, self.path)])
 
 
-class TFLiteModel:
+class TFLiteModel(WindowedModel):
     """Embed audio by an exported TFLite model that takes a waveform.
 
     The input of the model is a window of floats, [shape=(window,)] or
@@ -184,6 +181,8 @@ class TFLiteModel:
     ``ai-edge-litert``.
     """
 
+    _kind = "tflite"
+
     def __init__(
         self,
         path: str | Path,
@@ -197,7 +196,7 @@ class TFLiteModel:
             raise ParameterError(
                 "a TFLite file does not say its sample rate; give it, for example sample_rate=16000"
             )
-        self.sample_rate = check_count(sample_rate, "sample_rate", MIN_RATE)
+        self.sample_rate = check_rate(sample_rate)
         self._call = f"{str(path)!r}, {sample_rate=}, {hop=}, {tensor=}, {name=}"
         self._graph = TFLiteGraph(path, tensor)
         self.name = default_name(name, self._graph.path)
@@ -216,45 +215,6 @@ class TFLiteModel:
             )
         _, per_window, self.dims = rows.shape
         self.hop = self._step if per_window == 1 else None
-
-    @property
-    def identity(self) -> Identity:
-        """Return what decides the numbers."""
-        return {
-            "kind": "tflite",
-            **self._graph.identity,
-            "sample_rate": self.sample_rate,
-            "window": self.window,
-            "step": self._step,
-        }
-
-    def __repr__(self) -> str:
-        """Return the call that makes this model."""
-        return f"{type(self).__name__}({self._call})"
-
-    def embed(self, audio: ArrayLike) -> Frames:
-        """Return the vectors of one mono waveform.
-
-        Parameters
-        ----------
-        audio : array_like [shape=(n_samples,)]
-            Floats, full scale is 1, at `sample_rate`.
-
-        Returns
-        -------
-        Frames
-            Vectors [shape=(n_frames, dims), dtype=float32] and the centres of
-            the frames in milliseconds.
-
-        Raises
-        ------
-        DataError
-            If the waveform is not finite mono floats, or the model fails or
-            gives NaN or Inf.
-        """
-        windows = cut_windows(check_waveform(audio), self.window, self._step)
-        rows = run_windows(self._graph, windows)
-        return join_frames(rows, self.window, self._step, self.sample_rate, self._graph.path)
 
 
 class YAMNet(TFLiteModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -11,20 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biasaudio.embed._windows import (
-    Graph,
+from biasaudio.embed.base import (
+    Identity,
+    WindowedModel,
     check_hop,
     check_unchanged,
-    cut_windows,
     default_name,
     find_weights,
+    guarded,
     import_package,
-    join_frames,
     one_line,
-    run_windows,
     sha256_of,
 )
-from biasaudio.embed.base import FOREIGN_ERRORS, Frames, Identity, check_waveform
 from biasaudio.embed.onnx import ONNXGraph
 from biasaudio.embed.tflite import TFLiteGraph
 from biasaudio.errors import DataError, ParameterError
@@ -37,12 +34,10 @@ _FRAMES, _BANDS, _DIMS = 96, 64, 128
 _LOW_HZ, _HIGH_HZ = 125.0, 7500.0
 # Samples that 96 overlapping windows need, and samples from one example to the next.
 _EXAMPLE, _STEP = (_FRAMES - 1) * _HOP + _WINDOW, _FRAMES * _HOP
-# So many examples are turned into spectra at once: 64 need 40 MB.
-_BLOCK = 64
 
 
 def log_mel_examples(windows: ArrayLike) -> NDArray[np.float32]:
-    """Return what VGGish looks at: log-mel spectra of stretches of audio.
+    """Compute what VGGish looks at: log-mel spectra of stretches of audio.
 
     Magnitudes of 25 ms every 10 ms (periodic Hann window, FFT of 512 points)
     are summed by 64 triangles, equally spaced from 125 to 7,500 Hz and linear
@@ -127,21 +122,21 @@ class _TorchGraph:
         """Return the network with its weights, on the CPU."""
         package = import_package("torchvggish", "torchvggish")
         torch = import_package("torch", "torchvggish")
-        try:
-            with warnings.catch_warnings():
-                # torch warns of odd files, which fail below.
-                warnings.simplefilter("ignore", UserWarning)
-                weights = torch.load(self.path, map_location="cpu", weights_only=True)
+        with guarded(self._not_weights), warnings.catch_warnings():
+            # torch warns of odd files, which fail below.
+            warnings.simplefilter("ignore", UserWarning)
+            weights = torch.load(self.path, map_location="cpu", weights_only=True)
             # On no device: drawing weights takes time and random numbers of the caller.
             with torch.device("meta"):
                 network = package.VGG(package.make_layers(), False)
             network.load_state_dict(weights, assign=True)
-        except (*FOREIGN_ERRORS, struct.error) as error:
-            raise DataError(
-                f"{self.path} holds no weights of torchvggish ({one_line(error)}); "
-                "give its state dict, such as vggish-10086976.pth"
-            ) from error
         return network.float().eval()
+
+    def _not_weights(self, error: BaseException) -> DataError:
+        return DataError(
+            f"{self.path} holds no weights of torchvggish ({one_line(error)}); "
+            "give its state dict, such as vggish-10086976.pth"
+        )
 
 
 _GRAPHS: dict[str, Any] = {
@@ -152,7 +147,7 @@ _GRAPHS: dict[str, Any] = {
 }
 
 
-class VGGish:
+class VGGish(WindowedModel):
     """Embed audio by VGGish: 128 dimensions, one frame every 0.96 s.
 
     The vectors are those of the network, before the principal components and
@@ -202,8 +197,10 @@ class VGGish:
     Classification, doi:10.1109/ICASSP.2017.7952132.
     """
 
+    _kind = "vggish"
     sample_rate = _RATE
     dims = _DIMS
+    window = _EXAMPLE
 
     def __init__(
         self,
@@ -223,10 +220,10 @@ class VGGish:
             raise ParameterError(
                 f"tensor={tensor!r} names a part of an export, not of {path}; leave it out"
             )
-        self.hop = check_hop(hop, _EXAMPLE)
+        self.hop = self._step = check_hop(hop, _EXAMPLE)
         self.name = default_name(name, Path(path))
         options = {} if tensor is None else {"tensor": tensor}
-        self._graph: Graph = _GRAPHS[suffix](path, **options)
+        self._graph = _GRAPHS[suffix](path, **options)
         each = (_FRAMES, _BANDS)
         if self._graph.shape[1:] not in (each, (1, *each), (*each, 1)) or (
             self._graph.shape[0] not in (None, 1)
@@ -235,51 +232,15 @@ class VGGish:
                 f"{path} takes input of shape {self._graph.shape}, not log-mel examples of shape "
                 "(n, 96, 64), (n, 1, 96, 64) or (n, 96, 64, 1)"
             )
-        found = self._vectors(np.zeros((1, _EXAMPLE), dtype=np.float32)).shape[1:]
+        found = self._rows(np.zeros(_EXAMPLE, dtype=np.float32)).shape[1:]
         if found != (1, _DIMS):
             raise DataError(
                 f"{path} gives {found[0]} vectors of {found[1]} dimensions an example, and VGGish "
                 "one of 128; name another of its tensors (tensor=...)"
             )
 
-    @property
-    def identity(self) -> Identity:
-        """Return what decides the numbers."""
-        return {
-            "kind": "vggish",
-            **self._graph.identity,
-            "sample_rate": self.sample_rate,
-            "step": self.hop,
-        }
+    def _options(self) -> Identity:
+        return {**self._graph.identity, "sample_rate": self.sample_rate, "step": self.hop}
 
-    def __repr__(self) -> str:
-        """Return the call that makes this model."""
-        return f"VGGish({self._call})"
-
-    def embed(self, audio: ArrayLike) -> Frames:
-        """Return the vectors of one mono waveform.
-
-        Parameters
-        ----------
-        audio : array_like [shape=(n_samples,)]
-            Floats, full scale is 1, at 16 kHz.
-
-        Returns
-        -------
-        Frames
-            Vectors [shape=(n_frames, 128), dtype=float32] and the centres of
-            the frames in milliseconds.
-
-        Raises
-        ------
-        DataError
-            If the waveform is not finite mono floats, or the model fails or
-            gives NaN or Inf.
-        """
-        windows = cut_windows(check_waveform(audio), _EXAMPLE, self.hop)
-        rows = [self._vectors(windows[at : at + _BLOCK]) for at in range(0, len(windows), _BLOCK)]
-        return join_frames(np.concatenate(rows), _EXAMPLE, self.hop, _RATE, self._graph.path)
-
-    def _vectors(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the vectors of windows [shape=(n, 1, 128)]."""
-        return run_windows(self._graph, log_mel_examples(windows))
+    def _inputs(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return log_mel_examples(windows)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from biasaudio._files import fingerprint_file
 from biasaudio._validation import as_list, check_choice, check_count, did_you_mean, name_some
-from biasaudio.datasets.table import ClipTable, EmbeddingTable, JoinReport
+from biasaudio.datasets.table import ClipTable
+from biasaudio.datasets.vectors import EmbeddingTable, JoinReport
 from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store.clips import known_clips, stored_clips
 from biasaudio.store.file import (

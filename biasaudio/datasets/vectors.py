@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from biasaudio._validation import check_choice, check_features, name_some
-from biasaudio.datasets._clips import ClipTable
-from biasaudio.datasets._columns import check_names, row_numbers, text_column
-from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
+from biasaudio.datasets.table import ClipTable, check_names, row_numbers, text_column
+from biasaudio.errors import DataError, ParameterError, warn
 
 __all__ = ["EmbeddingTable", "JoinReport"]
 
 
 @dataclass(frozen=True)
 class JoinReport:
-    """Say which keys a join did and did not match.
+    """Keys that a join did and did not match.
 
     Attributes
     ----------
@@ -46,7 +44,7 @@ class JoinReport:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingTable:
-    """Hold one vector a clip.
+    """One vector per clip.
 
     Attributes
     ----------
@@ -62,7 +60,7 @@ class EmbeddingTable:
     Raises
     ------
     DataError
-        If X is not 2-d, empty, not finite in float32, or not one row a clip.
+        If X is not 2-d, empty, not finite in float32, or not one row per clip.
 
     Examples
     --------
@@ -83,18 +81,18 @@ class EmbeddingTable:
         if len(X) != len(self.clips):
             raise DataError(
                 f"X has {len(X)} rows, but there are {len(self.clips)} clips; give one vector "
-                "a clip, or use EmbeddingTable.join to match them by key"
+                "per clip, or use EmbeddingTable.join to match them by key"
             )
         view = X.view()
         view.flags.writeable = False
         object.__setattr__(self, "X", view)
 
     def __len__(self) -> int:
-        """Return the number of clips."""
+        """Count the clips."""
         return len(self.X)
 
     def __repr__(self) -> str:
-        """Return one line: embedding, shape and clips."""
+        """One line: embedding, shape and clips."""
         n, d = self.X.shape
         return f"EmbeddingTable({self.embedding or 'unnamed'}, {n} x {d}, {self.clips!r})"
 
@@ -115,7 +113,7 @@ class EmbeddingTable:
         Parameters
         ----------
         X : array_like [shape=(m, d)]
-            One row a key, in any order.
+            One row per key, in any order.
         keys : array_like of str or bytes [shape=(m,)]
             The clip id of each row.
         clips : ClipTable
@@ -153,7 +151,7 @@ class EmbeddingTable:
         names = text_column(np.asarray(keys), "keys", len(np.atleast_1d(keys)), required=True)
         if X.ndim != 2 or len(X) != len(names):
             raise DataError(
-                f"X has shape {X.shape}, but there are {len(names)} keys; give one row of X a key"
+                f"X has shape {X.shape}, but there are {len(names)} keys; give one row of X per key"
             )
         clips, left_out = _one_dataset(clips, dataset)
         rows, report = _match(names, clips, left_out)
@@ -162,7 +160,7 @@ class EmbeddingTable:
         return cls(X[rows[rows >= 0]], matched, embedding, report)
 
     def select(self, rows: ArrayLike) -> EmbeddingTable:
-        """Return the table of some clips.
+        """Select some clips.
 
         Parameters
         ----------
@@ -174,7 +172,7 @@ class EmbeddingTable:
 
     @staticmethod
     def concat(tables: Sequence[EmbeddingTable]) -> EmbeddingTable:
-        """Return the clips of all tables of one embedding, one after the other.
+        """Join the clips of all tables of one embedding, one after the other.
 
         Parameters
         ----------
@@ -249,8 +247,8 @@ def _match(
     if (is_clip & is_repeated).any():
         repeated = keys[is_clip & is_repeated].unique()
         raise DataError(
-            f"{len(repeated)} key(s) have more than one vector: {name_some(repeated)}; "
-            "pool the frames to one vector a clip (EmbeddingStore.table does) or remove the copies"
+            f"{len(repeated)} key(s) have more than one vector: {name_some(repeated)}; pool "
+            "the frames to one vector per clip (EmbeddingStore.table does) or remove the copies"
         )
     if not is_clip.any():
         raise DataError(
@@ -281,7 +279,7 @@ def _refuse_or_warn(report: JoinReport, missing: str, unknown: str) -> None:
         found = f"{len(names)} {what}: {name_some(names)}"
         if choice == "raise":
             raise DataError(f'{found}; compute or list them, or say {argument}="drop"')
-        warnings.warn(f"{found}; they are left out", BiasAudioWarning, stacklevel=3)
+        warn(f"{found}; they are left out")
 
 
 def _sum_reports(reports: Sequence[JoinReport]) -> JoinReport:
