@@ -104,7 +104,7 @@ def once(
     """
 
     @functools.wraps(derive)
-    def kept(view: View, *args: _Rest.args, **options: _Rest.kwargs) -> _Derived:
+    def kept(view: View, /, *args: _Rest.args, **options: _Rest.kwargs) -> _Derived:
         key = (derive.__module__, derive.__name__, args, tuple(options.items()))
         if key not in view.derived:
             view.derived[key] = derive(view, *args, **options)

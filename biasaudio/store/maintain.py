@@ -551,10 +551,12 @@ def _raw_rows(frames: Frames, start: int, stop: int) -> _Array:
             array.dtype == np.dtype("<f4")
             and array.chunks[1] == array.shape[1]
             and array.fletcher32
+            and array.compression is None
+            and not array.shuffle
+            and len(data) == size + 4
         ):
-            if array.compression is None and not array.shuffle and len(data) == size + 4:
-                X = np.frombuffer(data, "<f4", size // 4).reshape(array.chunks)
-                return X[: stop - start]
+            X = np.frombuffer(data, "<f4", size // 4).reshape(array.chunks)
+            return X[: stop - start]
     return np.zeros((stop - start, array.shape[1]), np.float32)
 
 
