@@ -103,7 +103,6 @@ def once(
     One page asks for the paired changes 34 times, and each time they are the same.
     """
 
-    @functools.wraps(derive)
     def kept(view: View, /, *args: _Rest.args, **options: _Rest.kwargs) -> _Derived:
         key = (derive.__module__, derive.__name__, args, tuple(options.items()))
         if key not in view.derived:
@@ -111,7 +110,7 @@ def once(
         found: _Derived = view.derived[key].copy()
         return found
 
-    return kept
+    return functools.update_wrapper(kept, derive)
 
 
 class Sight:
@@ -194,7 +193,7 @@ class View:
     methods: pd.DataFrame
     meta: dict[str, Any]
     stronger: pd.DataFrame
-    derived: dict[Any, Any] = field(default_factory=dict)
+    derived: dict[Any, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, result: AuditLike | View) -> View:
@@ -216,7 +215,7 @@ class View:
             table = tables[name]
             if (table["kind"] == "linear").any():
                 tables[name] = table[table["kind"] == "linear"].reset_index(drop=True)
-        return cls(**tables, meta=clean(dict(result.meta)), stronger=stronger)
+        return cls(meta=clean(dict(result.meta)), stronger=stronger, **tables)
 
     @functools.cached_property
     def embeddings(self) -> list[str]:
