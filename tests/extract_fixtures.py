@@ -318,7 +318,7 @@ def outdate(audio, store):
             extract(audio / dataset, model, folder)
             # Without a list, any files in a folder are a store.
             for part in folder.glob("*.h5"):
-                shutil.copy(part, store / f"{dataset}.h5")
+                shutil.copy(part, store)
     changed = sorted((audio / "mine").iterdir())[::3]
     for path in changed:
         sound, _ = soundfile.read(path)
