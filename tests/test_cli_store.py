@@ -102,7 +102,7 @@ def test_a_column_without_both_names_is_wrong_usage(capsys, tmp_path, store, pai
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("grupe=song", "columns='grupe' is not known; .*did you mean 'group'"),
+        ("grupe=song", "--column grupe is not known; .*did you mean 'group'"),
         ("group=grop", "--column names 'grop' for group, which is not in .*did you mean 'group'"),
     ],
 )

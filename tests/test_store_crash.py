@@ -161,6 +161,9 @@ ACTIONS = {
     "import": lambda path: import_arrays(
         path, np.eye(4), list("abcd"), dataset="x", embedding="e", label=list("xyxy")
     ),
+    "extend": lambda path: import_arrays(
+        path.with_name("one.h5"), np.eye(4), list("abcd"), dataset="x", embedding="e"
+    ),
     "append": lambda path: add(Appender(path, "e", {"kind": "one"}), ["n1", "n2"]),
 }
 
@@ -170,6 +173,8 @@ ACTIONS = {
 def test_a_failure_at_any_write_leaves_the_store_as_it_was(tmp_path, monkeypatch, action, what):
     writer = Appender(tmp_path / "s", "e", {"kind": "one"})
     add(writer, ["a1", "a2"])
+    export(tmp_path / "s", tmp_path / "one.h5")
+    old = {each.name: each.read_bytes() for each in tmp_path.rglob("*.h5")}
 
     def fail():
         if what == "interrupt":
@@ -187,11 +192,14 @@ def test_a_failure_at_any_write_leaves_the_store_as_it_was(tmp_path, monkeypatch
             except wanted:
                 assert sorted(each.name for each in (tmp_path / "s").iterdir()) == before
                 assert verify(tmp_path / "s").faults == []
+                assert {each.name: each.read_bytes() for each in tmp_path.rglob("*.h5")} == old
                 continue
         assert count[0] < at
         break
     assert at > 5
-    assert verify(tmp_path / "s").n_clips == (6 if action == "import" else 4)
+    changed = tmp_path / ("one.h5" if action == "extend" else "s")
+    assert verify(changed).faults == []
+    assert verify(changed).n_clips == (4 if action == "append" else 6)
 
 
 def test_what_is_not_what_was_given_never_takes_its_place(tmp_path, monkeypatch):

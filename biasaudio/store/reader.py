@@ -42,6 +42,7 @@ from biasaudio.store.file import (
     pairs_of,
     read_attribute,
     reading,
+    tables_of,
 )
 from biasaudio.store.output import Vectors, encode, write_file
 from biasaudio.store.parts import Pair, Parts, read_parts
@@ -136,14 +137,7 @@ def stamp(file: Path) -> tuple[int, ...]:
 def _held(file: Path, _: tuple[int, ...]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """All (dataset, embedding) of a file, and the datasets that it has a clip table of."""
     with open_file(file) as handle:
-        pairs = pairs_of(handle, file)
-        with reading(file, "the list of its groups"):
-            groups = {name: member(handle, name, file) for name in handle}
-            tables = [
-                name
-                for name, group in groups.items()
-                if isinstance(group, h5py.Group) and CLIPS in group
-            ]
+        pairs, tables = pairs_of(handle, file), tables_of(handle, file)
         if not pairs and not tables:
             seen = name_some(f"/{name}" for name in handle) or "nothing"
             raise StoreError(
@@ -772,7 +766,7 @@ def _fill(
         if len(bad):
             found = name_some(frames.keys.names[bad])
             raise not_finite(frames, f"{len(bad)} of {len(keep)} clips: {found}")
-    if len(clip_id) == len(group.names):
+    if group.pooled.secret and len(clip_id) == len(group.names):
         group.pooled.write(clip_id, X[rows])
 
 
