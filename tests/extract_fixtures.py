@@ -124,9 +124,9 @@ def exported(store, embedding="toy"):
     said = []
     for dataset in opened.datasets():
         clips, origin = opened.clips(dataset), opened.origin(dataset, embedding)
-        table = clips.frame.join(clips.labels).join(clips.mask, rsuffix=" mask").sort_index()
-        said += [dataset, table.to_csv(), origin.sources.sort_values("clip_id").to_csv(index=False)]
-        said.append(origin.model)
+        for table in (clips.frame, clips.labels, clips.mask):
+            said.append(table.sort_index().to_csv())
+        said += [dataset, origin.model, origin.sources.sort_values("clip_id").to_csv(index=False)]
     return found, said
 
 
@@ -318,7 +318,7 @@ def outdate(audio, store):
             extract(audio / dataset, model, folder)
             # Without a list, any files in a folder are a store.
             for part in folder.glob("*.h5"):
-                shutil.copy(part, store / f"{dataset}.h5")
+                shutil.copy(part, store)
     changed = sorted((audio / "mine").iterdir())[::3]
     for path in changed:
         sound, _ = soundfile.read(path)

@@ -103,7 +103,7 @@ def test_a_column_without_both_names_is_wrong_usage(capsys, tmp_path, store, pai
     ("column", "message"),
     [
         ("grupe=song", "--column grupe is not known; .*did you mean 'group'"),
-        ("group=grop", "--column names 'grop' for group, which is not in .*did you mean 'group'"),
+        ("group=grop", "has no column 'grop', which is to be 'group'; .*did you mean 'group'"),
     ],
 )
 def test_a_column_that_is_not_there(capsys, tmp_path, store, column, message):

@@ -124,7 +124,7 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
         with pytest.raises(DataError, match="is not an npz file that can be read"):
             read_npz(path, ["f"])
     np.save(tmp_path / "b.npy", np.eye(2))
-    with pytest.raises(DataError, match="is not an npz file that can be read .*not a zip file"):
+    with pytest.raises(DataError, match=r"is not an npz file that can be read .*not a zip file"):
         read_npz(tmp_path / "b.npy", ["f"])
 
 

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from biasaudio._validation import check_groups_do_not_straddle
-from biasaudio.datasets.synthesis import BASS, ELECTRIC_ORGAN, INSTRUMENTS, Line, render
-from biasaudio.datasets.synthesis import DATASETS, PLANTED, synthesize_datasets
+from biasaudio.datasets.synthesis import (
+    BASS,
+    DATASETS,
+    ELECTRIC_ORGAN,
+    INSTRUMENTS,
+    PLANTED,
+    Line,
+    render,
+    synthesize_datasets,
+)
 from biasaudio.datasets.vocabulary import GENRES
 from biasaudio.errors import ParameterError
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from embed_graphs import save_onnx
 
-from biasaudio.embed.onnx import external_files
-from biasaudio.embed.onnx import ONNXModel
+from biasaudio.embed.onnx import ONNXModel, external_files
 from biasaudio.errors import DataError, ParameterError
 
 pytest.importorskip("onnxruntime")

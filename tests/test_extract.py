@@ -555,7 +555,7 @@ def test_numbers_beyond_float32_are_a_reason_without_a_warning(audio, store):
 
 def test_a_bar_that_cannot_be_shown_stops_nothing(audio, store, monkeypatch):
     class Full:
-        def write(self, _):
+        def write(self, *_):
             raise OSError(28, "No space left on device")
 
         flush = fileno = write

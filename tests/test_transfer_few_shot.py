@@ -48,7 +48,7 @@ def test_every_strategy_has_a_point_where_it_can(task):
 
 
 def test_the_correction_pays_where_a_class_was_moved(task):
-    hard = replace(METHODS["nap"], name="hard", options={"rank": 1})
+    hard = replace(METHODS["nap"], name="hard", options={"n_components": 1})
     result = few_shot_curve(shifted(task), methods=[hard], **OPTIONS)
     values = {(p.count, p.strategy): p for p in result.points}
     assert values[0, "source only"].auc < 0.75

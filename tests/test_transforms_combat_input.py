@@ -49,7 +49,9 @@ def test_other_errors_are_named(rng):
     X, domain, label, _ = planted(rng)
     with pytest.raises(ParameterError, match=r"ComBat\.fit was called without domain"):
         ComBat().fit(X)
-    with pytest.raises(ParameterError, match="empirical_bayes='auto' is not allowed; give True or False"):
+    with pytest.raises(
+        ParameterError, match="empirical_bayes='auto' is not allowed; give True or False"
+    ):
         ComBat(empirical_bayes="auto").fit(X, domain=domain)
     with pytest.raises(ParameterError, match="unseen='ignore' is not known"):
         ComBat(unseen="ignore").fit(X, domain=domain)

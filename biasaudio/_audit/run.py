@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from biasaudio._audit.clips import (
     Prepared,
     Source,
@@ -21,7 +23,7 @@ from biasaudio._audit.clips import (
 )
 from biasaudio._audit.measure import measure_probes
 from biasaudio._parallel import check_n_jobs
-from biasaudio._validation import as_list, check_choice, check_count, name_some
+from biasaudio._validation import as_list, as_seed, check_choice, check_count, name_some
 from biasaudio.datasets import ClipTable, EmbeddingTable
 from biasaudio.errors import BiasAudioWarning, ParameterError
 from biasaudio.probes.ridge import has_units
@@ -58,7 +60,7 @@ def audit(
     unknown: str = "raise",
     n_permutations: int = 200,
     n_resamples: int = 1000,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
     n_jobs: int = 1,
     progress: bool = False,
     meta: Mapping[str, Any] | None = None,
@@ -88,7 +90,8 @@ def audit(
         What to do about clips without vectors, and vectors without clips.
     n_permutations, n_resamples : int
         For p-values of probes, and for all intervals.
-    random_state : int
+    random_state : int, np.random.Generator or None
+        None and a generator draw a number, which ``meta["seed"]`` of the result keeps.
     n_jobs : int
         Processes; -1 for all cores.  The numbers do not depend on it.
     progress : bool
@@ -117,8 +120,9 @@ def audit(
     >>> sorted(set(result.transfer["method"]))
     ['leace', 'original']
     """
+    seed = as_seed(random_state)
     options = _Options(
-        protocol, tuple(as_list(modes)), n_permutations, n_resamples, random_state, n_jobs, progress
+        protocol, tuple(as_list(modes)), n_permutations, n_resamples, seed, n_jobs, progress
     )
     chosen = check_methods(DEFAULT if methods is None else as_list(methods))
     extra = _plain(meta or {})
@@ -135,7 +139,7 @@ def audit(
             progress=progress,
         )
         first = next(iter(tables.values()))
-        prepared = prepare(first, labels=labels, protocol=protocol, split=split, seed=random_state)
+        prepared = prepare(first, labels=labels, protocol=protocol, split=split, seed=seed)
         usable = usable_methods(
             prepared, chosen, asked=methods is not None, modes=options.modes, protocol=protocol
         )
@@ -168,7 +172,6 @@ class _Options:
             check_choice(mode, "modes", MODES)
         check_count(self.n_permutations, "n_permutations", 0)
         check_count(self.n_resamples, "n_resamples", 1)
-        check_count(self.random_state, "random_state", 0)
         check_n_jobs(self.n_jobs)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from biasaudio._validation import as_seed
 from biasaudio.errors import ParameterError
 
 __all__ = ["DATASETS", "PLANTED", "AudioClip", "Recording", "synthesize_datasets"]
@@ -652,7 +653,7 @@ def synthesize_datasets(
     clips_per_song: int = 4,
     seconds: float = 1.5,
     sample_rate: int = 22050,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
 ) -> Iterator[AudioClip]:
     """Yield the clips of all synthetic datasets, song by song.
 
@@ -670,7 +671,7 @@ def synthesize_datasets(
         Length of a clip.
     sample_rate : int
         Samples per second.
-    random_state : int
+    random_state : int, np.random.Generator or None
         The same seed gives the same audio.
 
     Yields
@@ -699,7 +700,7 @@ def synthesize_datasets(
         if value > most:
             raise ParameterError(f"{name}={value!r} is too large; give {most} or less")
     return _synthesize(
-        n_songs, clips_per_song, round(seconds * sample_rate), sample_rate, random_state
+        n_songs, clips_per_song, round(seconds * sample_rate), sample_rate, as_seed(random_state)
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import helmert
 
+from biasaudio._validation import as_seed
 from biasaudio.datasets.table import ClipTable
 from biasaudio.datasets.vectors import EmbeddingTable
 from biasaudio.datasets.vocabulary import GENRES
@@ -78,7 +79,7 @@ def make_domains(
     group_effect: float = 0.3,
     group_size: int = 3,
     mix: float = 0.0,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
 ) -> tuple[EmbeddingTable, DomainTruth]:
     """Draw clips of several domains that differ by a known offset.
 
@@ -106,7 +107,7 @@ def make_domains(
     mix : float
         From 0 (the same genre and label mix in all domains) to 1 (each domain
         has one genre and one label).
-    random_state : int
+    random_state : int, np.random.Generator or None
         The same seed gives the same table.
 
     Returns
@@ -133,7 +134,7 @@ def make_domains(
     """
     names = tuple(map(str, domains))
     _check(names, n, d, n_labels, n_genres, group_size, mix)
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(as_seed(random_state))
     truth, root = _plant(
         rng,
         d,

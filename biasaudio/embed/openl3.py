@@ -148,11 +148,12 @@ class OpenL3(WindowedModel):
 
     def _embed(self, wave: NDArray[np.float32]) -> Frames:
         before, length = (RATE // 2, 0) if self._center else (0, RATE)
+        hop = self._step or RATE
         # The last samples are heard too, in a window that ends in zeros.
-        after = -(before + wave.size - RATE) % self._step
+        after = -(before + wave.size - RATE) % hop
         rows = self._rows(np.pad(wave, (before, after)))
         # What is padded in front and half a window cancel.
-        return join_frames(rows, length, self._step, RATE, self._graph.path)
+        return join_frames(rows, length, hop, RATE, self._graph.path)
 
     def _inputs(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         return windows[:, None, :]

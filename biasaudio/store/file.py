@@ -493,7 +493,7 @@ class Frames:
             if raw.ndim == 1 and raw.shape != shape[:1]:
                 raise StoreError(
                     f"{path}:{self.where} has {shape[0]} rows of features, but "
-                    f"{raw.shape[0]} keys; write it again"
+                    f"{raw.shape[0]} keys; write it again with one key per row"
                 )
             if raw.dtype.kind not in "SO" or raw.ndim != 1:
                 raise StoreError(

@@ -151,7 +151,8 @@ def import_files(
         try:
             table, found = _read_import(source, dataset, embedding, columns)
         except (DataError, ParameterError) as error:
-            if len(sources) == 1 or str(source) in str(error):
+            # What is wrong with an argument is wrong for each of the files.
+            if str(source) in str(error) or isinstance(error, ParameterError):
                 raise
             raise type(error)(f"{source}: {error}") from error
         for each in found:
@@ -200,8 +201,7 @@ def _named(source: Path, there: list[str], names: Mapping[str, str]) -> dict[str
     for name, column in names.items():
         if column not in there:
             raise ParameterError(
-                f"columns names {column!r} for {name}, which is not in {source}; "
-                f"choose from {name_some(there, 10)}{did_you_mean(column, there)}"
+                f"{source} has no column {column!r}, which is to be {name!r}; choose from {name_some(there, 10)}{did_you_mean(column, there)}"
             )
     found = {name: name for name in FIELDS if name in there} | dict(names)
     if "clip" not in found and "clip_id" in there:

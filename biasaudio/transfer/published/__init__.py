@@ -22,7 +22,7 @@ _CELL = re.compile(r"(?P<roc_auc>[\d.]+)(?: \((?P<delta>-?[\d.]+)\))?")
 
 
 def load_published_table(mode: str) -> pd.DataFrame:
-    """Load the published mean ROC-AUCs of one mode, one row a cell.
+    """Load the published mean ROC-AUCs of one mode, one row per cell.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def load_published_table(mode: str) -> pd.DataFrame:
 
 
 def _read_cell(text: str) -> tuple[float, float]:
-    """Return the ROC-AUC and the change (NaN if there is none), both 0 to 1."""
+    """ROC-AUC and change (NaN if there is none), both 0 to 1."""
     match = _CELL.fullmatch(text)
     if match is None:
         raise DataError(
