@@ -447,6 +447,8 @@ def _bool_frame(source: Any, name: str, index: pd.Index[Any]) -> tuple[pd.DataFr
                 f"{name_some(wrong)}; give one value per clip"
             )
         columns = {str(key): np.asarray(column) for key, column in source.items()}
+        # Before pandas, which raises an error of its own.
+        _check_encodable(list(columns), f"the columns of {name}")
         frame = pd.DataFrame(columns, index=index)
     elif isinstance(source, pd.DataFrame):
         frame = source

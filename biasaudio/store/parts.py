@@ -255,8 +255,9 @@ def _holder(lock_file: Path) -> Path:
 
 def _acquire(path: Path, lock_file: Path, wait: float) -> FileLock:
     end = time.monotonic() + wait
+    lock = FileLock(str(lock_file), mode=0o644)
     while True:
-        lock = FileLock(str(lock_file), mode=0o644)
+        before = _inode(lock_file)
         try:
             lock.acquire(timeout=max(0.0, end - time.monotonic()), poll_interval=0.02)
         except Timeout:
@@ -265,12 +266,20 @@ def _acquire(path: Path, lock_file: Path, wait: float) -> FileLock:
                 "done, stop it, or write to another store (file systems of a network may lack "
                 "locks: write to a local disk and copy the store when it is done)"
             ) from None
-        # Where its file was removed meanwhile, another process may hold that of a new one.
-        with suppress(OSError, AttributeError, TypeError):
-            if os.path.samestat(os.fstat(lock._context.lock_file_fd or -1), lock_file.stat()):
-                return lock
+        # Where its file was removed meanwhile, another process may hold that of a new one:
+        # only a file that was there before and still is cannot have been removed.
+        if before is not None and before == _inode(lock_file):
+            return lock
         lock.release()
         lock_file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make(folder: Path) -> list[Path]:
