@@ -53,7 +53,10 @@ from biasaudio.store.reader import (
     live,
     look,
     open_parts,
+    pooled_files,
+    snapshot,
     steadily,
+    unusable_pooled,
 )
 from biasaudio.store.writer import commit, gathered_keys, publish_part, write_part
 
@@ -361,8 +364,8 @@ def verify(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Check
     HDF5 compares its checksums of headers and of each chunk; the rows of each clip are
     compared with the CRC-32 that was written with them.  A file of another program has
     no such sums: there a clip is damaged if a chunk with rows of it is, if chunks have
-    checksums at all.  Pooled vectors beside a store are no part of it, and are never used
-    unless this user has made them, see `EmbeddingStore`.
+    checksums at all.  Pooled vectors beside a store that are of other files, such as those
+    of a copy, or damaged, are never used and are listed as leftovers.
 
     Examples
     --------
@@ -414,6 +417,9 @@ def _checked(path: Path, parts: Parts, inspected: list[_Inspected], is_locked: b
         found += [partial] if not path.is_dir() and partial.is_file() else []
         what = "a write that was not finished; harmless, and --repair takes it away"
         leftovers = [Leftover(each, what) for each in found]
+    with suppress(StoreError, OSError):
+        what = "pooled vectors of other files, or damaged; never used, and --repair takes them away"
+        leftovers += [Leftover(each, what) for each in unusable_pooled(snapshot(path, parts))]
     for each in sorted(path.iterdir()) if path.is_dir() and parts.is_listed else ():
         is_other = each.suffix.lower() in SUFFIXES and not OURS.fullmatch(each.name)
         if is_other and each.name not in parts.all():
@@ -617,7 +623,10 @@ def repair(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Repai
     with writing(path):
         is_new_list = _restore_list(path)
         before = _verify(path, advance, is_locked=True)
-        leftovers = [each.path for each in before.leftovers if _is_garbage(each.path)]
+        pooled = pooled_files(path)
+        leftovers = [
+            each.path for each in before.leftovers if _is_garbage(each.path) or each.path in pooled
+        ]
         parts = read_parts(path)
         bad = [each for each in before.inspected if each.faults]
         rows = [fault for each in bad for fault in each.faults] + is_new_list
