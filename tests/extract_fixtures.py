@@ -380,6 +380,8 @@ class Points:
 
     def hit(self, path, kind, takes_space=True):
         if str(path).startswith(self.folder):
+            # The name is in its folder already.
+            takes_space &= kind != "fsync" or not os.path.isdir(path)
             if self.at is not None and self.count >= self.at:
                 self.act(self, takes_space)
             self.kinds.append(kind)
