@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import struct
+import tokenize
 import uuid
 import zipfile
 import zlib
@@ -251,7 +252,7 @@ _KINDS = "biufcmMSU"
 _DAMAGE = (
     *(zipfile.BadZipFile, EOFError, OSError, MemoryError, SyntaxError, RecursionError),
     *(ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError),
-    *(zlib.error, struct.error),
+    *(zlib.error, struct.error, tokenize.TokenError),
 )
 
 

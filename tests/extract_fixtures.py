@@ -359,11 +359,13 @@ class Points:
         self._patch = pytest.MonkeyPatch()
 
     def __enter__(self):
-        for name in ("unlink", "mkdir", "rmdir"):
-            self._watch(Path, name, takes_space=name == "mkdir")
+        for name in ("unlink", "rmdir"):
+            self._watch(Path, name, takes_space=False)
+        self._watch(Path, "mkdir", when=lambda path, *_, **__: not path.exists())
         self._watch(os, "replace", after=self._replaced)
         self._watch(shutil, "copyfile", which=1, after=lambda _, to: self.unsynced.add(str(to)))
-        self._watch(os, "open", when=lambda _, flags, *__: flags & os.O_ACCMODE)
+        # To open what is there takes no space.
+        self._watch(os, "open", when=_is_created)
         for name in ("fsync", "pwrite", "ftruncate"):
             self._watch(os, name, after=self._synced if name == "fsync" else None)
         self._watch(Path, "open", when=_is_for_writing, wrap=True)
@@ -378,6 +380,8 @@ class Points:
 
     def hit(self, path, kind, takes_space=True):
         if str(path).startswith(self.folder):
+            # The name is in its folder already.
+            takes_space &= kind != "fsync" or not os.path.isdir(path)
             if self.at is not None and self.count >= self.at:
                 self.act(self, takes_space)
             self.kinds.append(kind)
@@ -408,6 +412,10 @@ class Points:
 
 def _path_of(target):
     return os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
+
+
+def _is_created(path, flags, *_, **__):
+    return flags & os.O_ACCMODE and not os.path.lexists(path)
 
 
 def _is_for_writing(_, mode="r", *__, **___):

@@ -161,6 +161,9 @@ ACTIONS = {
     "import": lambda path: import_arrays(
         path, np.eye(4), list("abcd"), dataset="x", embedding="e", label=list("xyxy")
     ),
+    "extend": lambda path: import_arrays(
+        path.with_name("one.h5"), np.eye(4), list("abcd"), dataset="x", embedding="e"
+    ),
     "append": lambda path: add(Appender(path, "e", {"kind": "one"}), ["n1", "n2"]),
 }
 
@@ -170,6 +173,8 @@ ACTIONS = {
 def test_a_failure_at_any_write_leaves_the_store_as_it_was(tmp_path, monkeypatch, action, what):
     writer = Appender(tmp_path / "s", "e", {"kind": "one"})
     add(writer, ["a1", "a2"])
+    export(tmp_path / "s", tmp_path / "one.h5")
+    old = {each.name: each.read_bytes() for each in tmp_path.rglob("*.h5")}
 
     def fail():
         if what == "interrupt":
@@ -187,11 +192,14 @@ def test_a_failure_at_any_write_leaves_the_store_as_it_was(tmp_path, monkeypatch
             except wanted:
                 assert sorted(each.name for each in (tmp_path / "s").iterdir()) == before
                 assert verify(tmp_path / "s").faults == []
+                assert {each.name: each.read_bytes() for each in tmp_path.rglob("*.h5")} == old
                 continue
         assert count[0] < at
         break
     assert at > 5
-    assert verify(tmp_path / "s").n_clips == (6 if action == "import" else 4)
+    changed = tmp_path / ("one.h5" if action == "extend" else "s")
+    assert verify(changed).faults == []
+    assert verify(changed).n_clips == (4 if action == "append" else 6)
 
 
 def test_what_is_not_what_was_given_never_takes_its_place(tmp_path, monkeypatch):
@@ -240,7 +248,7 @@ def test_no_flipped_byte_reads_as_something_else(small, tmp_path):
     data, expected = bytearray(small.read_bytes()), content(small)
     path, wrong = tmp_path / "flipped.h5", []
     rng = np.random.default_rng(0)
-    places = rng.permutation(len(data))[: int(os.environ.get("BIASAUDIO_FLIPS", 400))]
+    places = rng.permutation(len(data))[: int(os.environ.get("BIASAUDIO_FLIPS", 200))]
     for at in places.tolist():
         flipped = data.copy()
         flipped[at] ^= 1 << int(rng.integers(8))
@@ -324,26 +332,45 @@ def test_nothing_is_removed_on_the_word_of_others(tmp_path):
         EmbeddingStore(tmp_path / "s")
 
 
-def test_a_cache_of_somebody_else_is_passed_over(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["s.h5", "s"])
+def test_a_cache_of_somebody_else_is_passed_over(tmp_path, name):
     X = np.random.default_rng(0).normal(size=(8, 3)).astype("f4")
-    owner = np.arange(4).repeat(2)
-    path = import_arrays(tmp_path / "s.h5", X, list("abcd"), dataset="d", frame_clip=owner)
+    about = {"dataset": "d", "frame_clip": np.arange(4).repeat(2)}
+    path = import_arrays(tmp_path / "theirs" / name, X, list("abcd"), **about)
     expected = EmbeddingStore(path).table().X
-    [cached] = (tmp_path / "s.h5.pooled").iterdir()
+    cached = "s.h5.pooled" if name == "s.h5" else "s/.pooled"
+    [file] = (tmp_path / "theirs" / cached).iterdir()
     np.testing.assert_array_equal(EmbeddingStore(path).table().X, expected)
-    with h5py.File(cached) as handle:
-        mac = handle.attrs["mac"]
-    # The same file with other vectors, and with the old signature.
-    forged = import_arrays(
-        tmp_path / "f.h5", np.zeros((4, 3)), list("abcd"), dataset="d", embedding="embedding"
-    )
-    with h5py.File(forged, "a") as handle:
-        handle.attrs["mac"] = mac
-    shutil.copy(forged, cached)
-    np.testing.assert_array_equal(EmbeddingStore(path).table().X, expected)
-    # Vectors of another time.
-    import_arrays(path, X + 1, list("abcd"), dataset="d", frame_clip=owner, overwrite=True)
+    assert verify(path).leftovers == []
+    # What is there is read, and only that: the test is able to tell.
+    _scale(file)
+    np.testing.assert_array_equal(EmbeddingStore(path).table().X, 2 * expected)
+    # Whoever unpacks such a store, with all names and times, gets the vectors of the store.
+    if name == "s.h5":
+        shutil.copytree(tmp_path / "theirs", tmp_path / "mine")
+    else:
+        archive = shutil.make_archive(str(tmp_path / "a"), "tar", tmp_path / "theirs")
+        shutil.unpack_archive(archive, tmp_path / "mine")
+    mine = tmp_path / "mine" / name
+    [leftover] = verify(mine).leftovers
+    assert leftover.path == tmp_path / "mine" / cached / file.name
+    np.testing.assert_array_equal(EmbeddingStore(mine).table().X, expected)
+    assert verify(mine).leftovers == []
+    # Vectors of another time; and a cache that is damaged.
+    import_arrays(path, X + 1, list("abcd"), **about, overwrite=True)
+    assert [each.path for each in verify(path).leftovers] == [file]
     np.testing.assert_allclose(EmbeddingStore(path).table().X, expected + 1, rtol=1e-5)
+    file.write_bytes(file.read_bytes()[:-100])
+    assert [each.path for each in verify(path).leftovers] == [file]
+    repair(path)
+    assert not file.exists()
+    np.testing.assert_allclose(EmbeddingStore(path).table().X, expected + 1, rtol=1e-5)
+
+
+def _scale(file):
+    """Double the vectors of a cache."""
+    with h5py.File(file, "a") as handle:
+        handle["d/embedding/features"][...] *= 2
 
 
 def test_who_holds_the_lock_is_named(tmp_path, monkeypatch):

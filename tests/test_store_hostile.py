@@ -148,7 +148,8 @@ def test_no_link_is_followed(tmp_path, other, attack):
     LINKS[attack](tmp_path / "x.h5", other[0])
     other[1].was_opened()
     found = refusals(tmp_path / "x.h5")
-    assert "is a link to another" in found[0]
+    refused = [text for text in found if "is a link to another" in text]
+    assert refused[0].startswith(f"{tmp_path / 'x.h5'}: ")
     with pytest.raises(StoreError, match="is a link to another"):
         import_arrays(tmp_path / "x.h5", X, list("abcdef"), dataset="d", embedding="y")
     assert not other[1].was_opened()
@@ -438,20 +439,23 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("dtype", "keys"),
-    [
-        ("f4", "bytes"),
-        (">f4", "variable"),
-        ("f8", "variable, blocks"),
-        ("f2", "variable, gzip"),
-        ("i2", "bytes"),
-        ("u1", "variable"),
-    ],
-)
+VALUES = [
+    ("f4", "bytes"),
+    (">f4", "variable"),
+    ("f8", "variable, blocks"),
+    ("f2", "variable, gzip"),
+    ("i2", "bytes"),
+    ("u1", "variable"),
+]
+FILES = [{}, {"libver": "latest"}, {"userblock_size": 1024}]
+
+
+@pytest.mark.parametrize("number", range(len(VALUES)))
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("file", [{}, {"libver": "latest"}, {"userblock_size": 1024}])
-def test_every_honest_layout_is_read(tmp_path, layout, dtype, keys, file):
+def test_every_honest_layout_is_read(tmp_path, layout, number):
+    dtype, keys = VALUES[number]
+    # Each layout in each kind of file, with two of the kinds of values.
+    file = FILES[(number + [*LAYOUTS].index(layout)) % len(FILES)]
     with h5py.File(tmp_path / "x.h5", "w", **file) as handle:
         handle.create_dataset("d/e/features", data=X, dtype=dtype, **LAYOUTS[layout])
         options = {"chunks": (4,)} if "," in keys else {}

@@ -83,17 +83,32 @@ class ClipTable:
         if not np.array_equal(self.labels.index.to_numpy(), self.frame.index.to_numpy()):
             raise DataError("labels and frame do not have the same index; use labels.loc[clip_id]")
         labels, mask = _label_frames(self.labels.set_axis(index), self.mask.set_axis(index), index)
-        repeated = frame.reset_index().duplicated(["dataset", "clip_id"]).to_numpy()
-        if repeated.any():
-            raise DataError(
-                f"{repeated.sum()} clip id(s) are there more than once in one dataset: "
-                f"{name_some(pd.unique(ids[repeated]))}; give each clip one row"
-            )
-        dropped = _dropped_frame(self.dropped)
+        self._set(frame, labels, mask, _dropped_frame(self.dropped))
+
+    def _set(
+        self, frame: pd.DataFrame, labels: pd.DataFrame, mask: pd.DataFrame, dropped: pd.DataFrame
+    ) -> None:
+        if not frame.index.is_unique:
+            repeated = frame.reset_index().duplicated(["dataset", "clip_id"]).to_numpy()
+            if repeated.any():
+                raise DataError(
+                    f"{repeated.sum()} clip id(s) are there more than once in one dataset: "
+                    f"{name_some(frame.index[repeated].unique())}; give each clip one row"
+                )
         parts = {"frame": frame, "labels": labels, "mask": mask, "dropped": dropped}
         # A frozen dataclass refuses plain assignment.
         for name, value in parts.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def _of_checked(
+        cls, frame: pd.DataFrame, labels: pd.DataFrame, mask: pd.DataFrame, dropped: pd.DataFrame
+    ) -> ClipTable:
+        """Table of frames that come from another table: texts are not looked at again."""
+        # That look takes most of the time of a store with 100,000 clips.
+        table = object.__new__(cls)
+        table._set(frame, labels, mask, dropped)
+        return table
 
     @classmethod
     def from_columns(
@@ -141,19 +156,20 @@ class ClipTable:
         if ids.ndim != 1:
             raise DataError(f"clip_id has shape {ids.shape}; give a 1-d sequence of names")
         n = len(ids)
-        index = pd.Index(text_column(ids, "clip_id", n), dtype=object, name="clip_id")
+        ids = text_column(ids, "clip_id", n, required=True)
+        index = pd.Index(ids, dtype=object, name="clip_id")
         values = {"dataset": dataset, "split": split, "genre": genre, "group": group}
-        frame = pd.DataFrame(
-            {
-                name: pd.Series(text_column(value, name, n), index=index, dtype=object)
-                for name, value in values.items()
-            }
-        )
+        texts = {
+            name: text_column(value, name, n, required=name == "dataset")
+            for name, value in values.items()
+        }
+        texts["group"] = np.where(texts["group"] == "", ids, texts["group"])
+        frame = pd.DataFrame(texts, index, dtype=object)
         if label is not None:
             known, annotated = _one_hot_frames(label, index)
         else:
             known, annotated = _label_frames({} if labels is None else labels, mask, index)
-        return cls(frame, known, annotated, _dropped_frame(dropped))
+        return cls._of_checked(frame, known, annotated, _dropped_frame(dropped))
 
     def __len__(self) -> int:
         """Count the clips."""
@@ -224,9 +240,8 @@ class ClipTable:
             A bool mask [shape=(n,)] or row numbers.
         """
         at = row_numbers(rows, len(self))
-        return ClipTable(
-            self.frame.iloc[at], self.labels.iloc[at], self.mask.iloc[at], self.dropped
-        )
+        frame, labels, mask = (part.iloc[at] for part in (self.frame, self.labels, self.mask))
+        return ClipTable._of_checked(frame, labels, mask, self.dropped.copy())
 
     def with_labels(self, names: str | Iterable[str]) -> ClipTable:
         """Keep some label columns only.
@@ -237,7 +252,8 @@ class ClipTable:
             The labels to keep, in the order wanted.
         """
         kept = check_names(names, "label", self.label_names)
-        return ClipTable(self.frame, self.labels[kept], self.mask[kept], self.dropped)
+        frame, dropped = self.frame.copy(), self.dropped.copy()
+        return ClipTable._of_checked(frame, self.labels[kept], self.mask[kept], dropped)
 
     def with_columns(self, **columns: Any) -> ClipTable:
         """Replace some columns.
@@ -272,7 +288,8 @@ class ClipTable:
             for part in ("labels", "mask")
         )
         dropped = pd.concat([table.dropped for table in tables]).drop_duplicates()
-        return ClipTable(pd.concat([table.frame for table in tables]), labels, mask, dropped)
+        frame = pd.concat([table.frame for table in tables])
+        return ClipTable._of_checked(frame, labels, mask, dropped.reset_index(drop=True))
 
     def distribution(self, by: Sequence[str] = ("dataset", "split", "genre")) -> pd.DataFrame:
         """Count annotated and positive clips per cell, and name the thin cells.
@@ -323,8 +340,8 @@ def text_column(values: Any, name: str, n: int, *, required: bool = False) -> ND
         missing.
     """
     scalar = values is None or isinstance(values, (str, bytes, int, float, np.generic))
-    array = np.full(n, values, dtype=object) if scalar else np.asarray(values)
-    if array.shape != (n,):
+    array = np.full(1, values, dtype=object) if scalar else np.asarray(values)
+    if array.shape != (n,) and not scalar:
         raise DataError(
             f"{name} has shape {array.shape}, but there are {n} clip ids; "
             "give one value for all clips or one per clip"
@@ -334,7 +351,7 @@ def text_column(values: Any, name: str, n: int, *, required: bool = False) -> ND
         texts = array.astype(object)
     else:
         blank = np.asarray(pd.isna(array.astype(object)))
-        texts = np.empty(n, dtype=object)
+        texts = np.empty(len(array), dtype=object)
         texts[:] = [
             "" if is_blank else _text(value, name)
             for value, is_blank in zip(array.tolist(), blank.tolist(), strict=True)
@@ -346,6 +363,7 @@ def text_column(values: Any, name: str, n: int, *, required: bool = False) -> ND
             "clip, so shorten it"
         )
     _check_encodable(texts.tolist(), name)
+    texts = texts.repeat(n) if scalar else texts
     if required and (texts == "").any():
         rows = np.flatnonzero(texts == "")
         raise DataError(
@@ -429,6 +447,8 @@ def _bool_frame(source: Any, name: str, index: pd.Index[Any]) -> tuple[pd.DataFr
                 f"{name_some(wrong)}; give one value per clip"
             )
         columns = {str(key): np.asarray(column) for key, column in source.items()}
+        # Before pandas, which raises an error of its own.
+        _check_encodable(list(columns), f"the columns of {name}")
         frame = pd.DataFrame(columns, index=index)
     elif isinstance(source, pd.DataFrame):
         frame = source

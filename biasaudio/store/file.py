@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ __all__ = [
     "pairs_of",
     "read_texts",
     "reading",
+    "tables_of",
 ]
 
 VERSION = 3
@@ -150,7 +150,9 @@ def _why_not(path: Path, error: BaseException) -> str:
 def _check_version(handle: h5py.File, path: Path) -> None:
     with reading(path, "the format version"):
         value = read_attribute(handle, "format_version")
-        version = 1 if value is None else int(value)
+        version = 1 if value is None else value
+        if not isinstance(version, int):
+            raise ValueError(f"{version!r} is no number")
     if not 1 <= version <= VERSION:
         raise StoreError(
             f"{path} has format version {version}, at most {VERSION} can be read; upgrade biasaudio"
@@ -177,19 +179,20 @@ def member(group: Any, name: str, path: Path) -> Any:
     """
     if not isinstance(group, h5py.Group):
         raise StoreError(f"{path} has something else where a group should be; it is damaged")
-    # Not "in", and not h5py.Group.get without getlink, which would open another file.
-    link = group.get(name, getlink=True)
-    if link is None:
-        return None
-    if not isinstance(link, h5py.HardLink):
-        raise StoreError(
-            f"{path}: {name!r} in {group.name} is a link to another place or file, which is never "
-            "followed; copy what it leads to into this file"
-        )
-    found = group[name]
-    if isinstance(found, h5py.Dataset):
-        _check_array(found, path)
-    return found
+    with reading(path, name):
+        # Not "in", and not h5py.Group.get without getlink, which would open another file.
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise StoreError(
+                f"{path}: {name!r} in {group.name} is a link to another place or file, which is "
+                "never followed; copy what it leads to into this file"
+            )
+        found = group[name]
+        if isinstance(found, h5py.Dataset):
+            _check_array(found, path)
+        return found
 
 
 def need_array(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
@@ -270,7 +273,8 @@ def read_attribute(group: h5py.Group, name: str) -> Any:
         return None
     attribute = h5py.h5a.open(group.id, name.encode())
     dtype = attribute.dtype
-    if attribute.shape != () or dtype.kind not in "iuS" or dtype.itemsize > MAX_ATTRIBUTE_BYTES:
+    is_plain = dtype.kind in "iuS" and h5py.check_enum_dtype(dtype) is None
+    if attribute.shape != () or not is_plain or dtype.itemsize > MAX_ATTRIBUTE_BYTES:
         raise ValueError(f"attribute {name!r} has shape {attribute.shape} and dtype {dtype}")
     values = np.empty((), dtype)
     attribute.read(values)
@@ -290,7 +294,9 @@ def read_raw_texts(array: h5py.Dataset, path: Path) -> _Array:
             raise ValueError(f"shape {array.shape} and dtype {array.dtype}, not a list of texts")
         if array.dtype.kind == "S":
             if array.dtype.itemsize > MAX_NAME_BYTES:
-                raise ValueError(f"texts of {array.dtype.itemsize} bytes, not {MAX_NAME_BYTES}")
+                raise ValueError(
+                    f"texts of {array.dtype.itemsize} bytes, not {MAX_NAME_BYTES} at most"
+                )
             return array[()]
         # Each of them may name the same long text, so a few are read at a time.
         limit = decoded_limit(array.file.id.get_filesize())
@@ -342,8 +348,9 @@ def pairs_of(handle: h5py.File, path: Path) -> list[tuple[str, str]]:
     StoreError
         If a name is not allowed, or there are more than 20,000 members.
     """
-    found, n_members = [], len(handle)
+    found = []
     with reading(path, "the list of its groups"):
+        n_members = len(handle)
         for dataset in _names(handle, path):
             group = member(handle, dataset, path)
             if not isinstance(group, h5py.Group):
@@ -365,6 +372,17 @@ def pairs_of(handle: h5py.File, path: Path) -> list[tuple[str, str]]:
                     f"{path}: {what}={name[:80]!r} cannot name a part of a store; rename the group"
                 )
     return found
+
+
+def tables_of(handle: h5py.File, path: Path) -> list[str]:
+    """Datasets whose clip table is in a file."""
+    with reading(path, "the list of its groups"):
+        groups = {name: member(handle, name, path) for name in handle}
+        return [
+            name
+            for name, group in groups.items()
+            if isinstance(group, h5py.Group) and CLIPS in group
+        ]
 
 
 def _names(group: h5py.Group, path: Path) -> list[str]:
@@ -535,7 +553,6 @@ class Frames:
         # The cache of HDF5 keeps a chunk that is cut, unless it is larger than that.
         is_free = not rows and 4 * chunk * d <= 2**20
         step += -step % chunk
-        is_single = self.features.dtype == np.dtype("<f4")
         buffer = np.empty((min(step, n), d), np.float32)
         start = 0
         while start < n:
@@ -546,22 +563,29 @@ class Frames:
                 ends = np.flatnonzero(codes[1:] != codes[:-1])
                 stop = start + int(ends[-1]) + 1 if len(ends) else stop
             with reading(self.path, f"{self.where}/features, rows {start} to {stop}"):
-                if is_single:
-                    self.features.read_direct(buffer[: stop - start], np.s_[start:stop])
-                else:
-                    # numpy converts far faster than HDF5; what is too large becomes Inf.
-                    with np.errstate(over="ignore"):
-                        buffer[: stop - start] = self.features[start:stop]
-            yield start, buffer[: stop - start]
+                X = self.read(start, stop, buffer)
+            yield start, X
             start = stop
+
+    def read(self, start: int, stop: int, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows as float32, in a buffer [shape=(>=stop - start, d)]; raises what HDF5 raises."""
+        rows = buffer[: stop - start]
+        if self.features.dtype == np.dtype("<f4"):
+            self.features.read_direct(rows, np.s_[start:stop])
+        else:
+            # numpy converts far faster than HDF5; what is too large becomes Inf.
+            with np.errstate(over="ignore"):
+                rows[:] = self.features[start:stop]
+        return rows
 
 
 def add_crcs(crcs: list[int], codes: _Array, X: _Array) -> None:
     """Carry on the CRC-32 of each clip with the rows that come next."""
     data, width = np.ascontiguousarray(X, "<f4").data.cast("B"), 4 * X.shape[1]
-    edges = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
-    for code, (start, stop) in zip(codes[edges[:-1]].tolist(), pairwise(edges), strict=True):
-        crcs[code] = zlib.crc32(data[start * width : stop * width], crcs[code])
+    starts = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
+    edges = (width * np.append(starts, len(codes))).tolist()
+    for code, start, stop in zip(codes[starts].tolist(), edges, edges[1:], strict=False):
+        crcs[code] = zlib.crc32(data[start:stop], crcs[code])
 
 
 def check_finite(X: _Array) -> NDArray[np.bool_] | None:

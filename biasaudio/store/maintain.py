@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -23,16 +23,15 @@ from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import ParameterError, StoreError
 from biasaudio.store.clips import known_clips, read_clips
 from biasaudio.store.file import (
-    CLIPS,
     SUFFIXES,
     Frames,
     add_crcs,
+    check_finite,
     is_file_path,
-    member,
     one_line,
     open_file,
     pairs_of,
-    reading,
+    tables_of,
 )
 from biasaudio.store.output import Vectors, encode, write_file
 from biasaudio.store.parts import (
@@ -54,7 +53,10 @@ from biasaudio.store.reader import (
     live,
     look,
     open_parts,
+    pooled_files,
+    snapshot,
     steadily,
+    unusable_pooled,
 )
 from biasaudio.store.writer import commit, gathered_keys, publish_part, write_part
 
@@ -226,8 +228,8 @@ def export(
             vectors = [gathered(now, pair, now.index[pair], stack) for pair in chosen]
             tables = {}
             for name in dict.fromkeys(dataset for dataset, _ in chosen):
-                keys = [np.unique(each.keys) for each in vectors if each.dataset == name]
-                names = [key.decode() for key in dict.fromkeys(np.concatenate(keys).tolist())]
+                keys = (each.keys.tolist() for each in vectors if each.dataset == name)
+                names = [key.decode() for key in dict.fromkeys(chain.from_iterable(keys))]
                 ids = np.array(names, dtype=object)
                 tables[name] = _sorted(known_clips(now.clips(name), ids, name))
             write_file(out, vectors, tables, advance=advance)
@@ -362,8 +364,8 @@ def verify(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Check
     HDF5 compares its checksums of headers and of each chunk; the rows of each clip are
     compared with the CRC-32 that was written with them.  A file of another program has
     no such sums: there a clip is damaged if a chunk with rows of it is, if chunks have
-    checksums at all.  Pooled vectors beside a store are no part of it, and are never used
-    unless this user has made them, see `EmbeddingStore`.
+    checksums at all.  Pooled vectors beside a store that are of other files, such as those
+    of a copy, or damaged, are never used and are listed as leftovers.
 
     Examples
     --------
@@ -415,16 +417,21 @@ def _checked(path: Path, parts: Parts, inspected: list[_Inspected], is_locked: b
         found += [partial] if not path.is_dir() and partial.is_file() else []
         what = "a write that was not finished; harmless, and --repair takes it away"
         leftovers = [Leftover(each, what) for each in found]
+    with suppress(StoreError, OSError):
+        what = "pooled vectors of other files, or damaged; never used, and --repair takes them away"
+        leftovers += [Leftover(each, what) for each in unusable_pooled(snapshot(path, parts))]
     for each in sorted(path.iterdir()) if path.is_dir() and parts.is_listed else ():
         is_other = each.suffix.lower() in SUFFIXES and not OURS.fullmatch(each.name)
         if is_other and each.name not in parts.all():
             what = f"no part of the store, as {LIST} does not list it; import it, or take it away"
             leftovers.append(Leftover(each, what))
-    clips = {
-        (pair[0], name) for each in inspected for pair, held in each.names.items() for name in held
-    }
+    clips: dict[str, set[str]] = {}
+    for each in inspected:
+        for pair, names in each.names.items():
+            clips.setdefault(pair[0], set()).update(names)
+    n_clips = sum(map(len, clips.values()))
     faults = [fault for each in inspected for fault in each.faults]
-    return Check(path, faults, leftovers, len(inspected), len(clips), inspected)
+    return Check(path, faults, leftovers, len(inspected), n_clips, inspected)
 
 
 def _check_twice(inspected: Sequence[_Inspected]) -> None:
@@ -449,7 +456,7 @@ def _inspect(file: Path, advance: Advance) -> _Inspected:
     try:
         with open_file(file) as handle:
             pairs = pairs_of(handle, file)
-            for dataset in _tables_of(handle, file):
+            for dataset in tables_of(handle, file):
                 with _noting(found, dataset):
                     table = read_clips(handle, file, dataset)
                     if table is not None:
@@ -484,14 +491,6 @@ class _noting:
         return True
 
 
-def _tables_of(handle: h5py.File, file: Path) -> list[str]:
-    with reading(file, "the list of its groups"):
-        groups = {name: member(handle, name, file) for name in handle}
-        return [
-            k for k, group in groups.items() if isinstance(group, h5py.Group) and CLIPS in group
-        ]
-
-
 def _inspect_rows(found: _Inspected, frames: Frames, pair: Pair) -> None:
     names, codes = frames.keys.names.tolist(), frames.keys.codes
     known = None
@@ -502,12 +501,15 @@ def _inspect_rows(found: _Inspected, frames: Frames, pair: Pair) -> None:
     for start, X, is_read in _bands(frames):
         here = codes[start : start + len(X)]
         lost[here] |= not is_read
-        if not np.isfinite(X).all():
-            infinite[here[~np.isfinite(X).all(axis=1)]] = True
+        bad = check_finite(X)
+        if bad is not None:
+            infinite[here[bad]] = True
         add_crcs(crcs, here, X)
     wrong = lost
     if known is not None:
-        wrong = np.array([known.get(name) != crc for name, crc in zip(names, crcs, strict=True)])
+        wrong = np.zeros(len(names), bool)
+        if known != dict(zip(names, crcs, strict=True)):
+            wrong[:] = [known.get(name) != crc for name, crc in zip(names, crcs, strict=True)]
         # Where a chunk could only be read past its checksum, rows that are right stay.
     found.names[pair], found.bad[pair] = names, set()
     for mask, what in (
@@ -522,23 +524,18 @@ def _bands(frames: Frames) -> Iterator[tuple[int, _Array, bool]]:
     """Iterate over (first row, rows, whether HDF5 reads them), a few chunks at a time."""
     (n, d), chunk = frames.shape, (frames.features.chunks or (max(1, 2**16 // frames.shape[1]),))[0]
     wide = chunk * max(1, 2**20 // (chunk * d))
+    buffer = np.empty((min(wide, n), d), np.float32)
     for start in range(0, n, wide):
         stop = min(start + wide, n)
         try:
-            yield start, _rows(frames, start, stop), True
+            yield start, frames.read(start, stop, buffer), True
         except (OSError, RuntimeError):
             for first in range(start, stop, chunk):
                 last = min(first + chunk, stop)
                 try:
-                    yield first, _rows(frames, first, last), True
+                    yield first, frames.read(first, last, buffer), True
                 except (OSError, RuntimeError):
                     yield first, _raw_rows(frames, first, last), False
-
-
-def _rows(frames: Frames, start: int, stop: int) -> _Array:
-    with np.errstate(over="ignore"):
-        found: _Array = np.asarray(frames.features[start:stop]).astype(np.float32, copy=False)
-    return found
 
 
 def _raw_rows(frames: Frames, start: int, stop: int) -> _Array:
@@ -626,7 +623,10 @@ def repair(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Repai
     with writing(path):
         is_new_list = _restore_list(path)
         before = _verify(path, advance, is_locked=True)
-        leftovers = [each.path for each in before.leftovers if _is_garbage(each.path)]
+        pooled = pooled_files(path)
+        leftovers = [
+            each.path for each in before.leftovers if _is_garbage(each.path) or each.path in pooled
+        ]
         parts = read_parts(path)
         bad = [each for each in before.inspected if each.faults]
         rows = [fault for each in bad for fault in each.faults] + is_new_list

@@ -36,6 +36,7 @@ from biasaudio.store.file import (
     name_clips,
     open_file,
     pairs_of,
+    reading,
 )
 
 __all__ = ["Vectors", "copying", "encode", "write_file"]
@@ -225,17 +226,20 @@ def write_file(
     with replacing(path) as partial:
         expected: dict[Pair, Mapping[str, int]] = dict(copied or {})
         with _Tolerant(partial, "w+") as stream, _deferred_interrupts(stream):
-            with h5py.File(stream, "w", libver=LIBVER) as handle:
-                handle.attrs["format"] = np.bytes_("biasaudio-store")
-                handle.attrs["format_version"] = VERSION
-                if copy is not None:
-                    copy(handle)
+            try:
+                with h5py.File(stream, "w", libver=LIBVER) as handle:
+                    handle.attrs["format"] = np.bytes_("biasaudio-store")
+                    handle.attrs["format_version"] = VERSION
+                    if copy is not None:
+                        copy(handle)
+                    stream.check()
+                    for each in vectors:
+                        expected[each.pair] = _write_vectors(handle, each, stream, advance)
+                    for dataset, table in clips.items():
+                        _write_clips(handle.require_group(dataset), table)
+            finally:
+                # What went wrong first, in place of what HDF5 makes of it.
                 stream.check()
-                for each in vectors:
-                    expected[each.pair] = _write_vectors(handle, each, stream, advance)
-                for dataset, table in clips.items():
-                    _write_clips(handle.require_group(dataset), table)
-            stream.check()
         _compare(partial, expected)
 
 
@@ -246,12 +250,11 @@ def _write_vectors(
     where = f"/{given.dataset}/{given.embedding}"
     group, keys = handle.create_group(where), Keys.of(given.keys, where)
     crcs, at, features = [0] * len(keys.names), 0, None
-    for X in _pieces(given.blocks):
+    for X in _pieces(given.blocks, len(keys.codes)):
         n, d = len(keys.codes), X.shape[1]
         if features is None:
-            chunks = (max(1, min(n, CHUNK_VALUES // d)), d)
             features = group.create_dataset(
-                "features", (n, d), "<f4", chunks=chunks, fletcher32=True
+                "features", (n, d), "<f4", chunks=(_chunk_rows(n, d), d), fletcher32=True
             )
         here = keys.codes[at : at + len(X)]
         bad = check_finite(X)
@@ -284,6 +287,12 @@ def _write_vectors(
     return found
 
 
+def _chunk_rows(n: int, d: int) -> int:
+    """Rows of a chunk of at most 256 kB, such that the last one is filled as far as can be."""
+    most = max(1, min(n, CHUNK_VALUES // d))
+    return min(range(most, most // 2, -1), key=lambda rows: -n % rows)
+
+
 def damaged(clip: str, where: str) -> StoreError:
     """The error that vectors are not what was written."""
     return StoreError(
@@ -292,10 +301,10 @@ def damaged(clip: str, where: str) -> StoreError:
     )
 
 
-def _pieces(blocks: Iterable[_Array]) -> Iterator[_Array]:
+def _pieces(blocks: Iterable[_Array], n: int) -> Iterator[_Array]:
     """The same rows, at most 8 MB at a time, which stay in the cache of the processor."""
     for block in blocks:
-        step = max(1, CHUNK_VALUES // block.shape[1])
+        step = _chunk_rows(n, block.shape[1])
         step *= max(1, BLOCK_VALUES // (step * block.shape[1]))
         for start in range(0, len(block), step):
             yield np.ascontiguousarray(block[start : start + step], dtype="<f4")
@@ -310,8 +319,11 @@ def _put(group: h5py.Group, name: str, values: Any) -> None:
 
 def _write_clips(group: h5py.Group, table: ClipTable) -> None:
     folder = group.create_group(CLIPS)
-    for name in ("clip_id", "split", "genre", "group"):
-        _put(folder, name, getattr(table, name))
+    # A clip that is a group of its own says nothing of its group.
+    group_of = np.where(table.group == table.clip_id, "", table.group)
+    texts = {"clip_id": table.clip_id, "split": table.split, "genre": table.genre}
+    for name, column in {**texts, "group": group_of}.items():
+        _put(folder, name, column)
     if table.label_names:
         _put(folder, "label_names", np.array(table.label_names, dtype=object))
         for name in ("labels", "mask"):
@@ -336,17 +348,18 @@ def copying(
     skipped = {f"{dataset}/{name}" for dataset, name in vectors} | {f"{d}/{CLIPS}" for d in tables}
 
     def copy(target: h5py.File) -> None:
-        for name in handle:
-            above = member(handle, name, old)
-            if not isinstance(above, h5py.Group) or not any(
-                each.startswith(f"{name}/") for each in skipped
-            ):
-                handle.copy(above, target, name)
-                continue
-            group = target.create_group(name)
-            for inner in above:
-                if f"{name}/{inner}" not in skipped:
-                    handle.copy(member(above, inner, old), group, inner)
+        with reading(old, "what is copied"):
+            for name in handle:
+                above = member(handle, name, old)
+                if not isinstance(above, h5py.Group) or not any(
+                    each.startswith(f"{name}/") for each in skipped
+                ):
+                    handle.copy(above, target, name)
+                    continue
+                group = target.create_group(name)
+                for inner in above:
+                    if f"{name}/{inner}" not in skipped:
+                        handle.copy(member(above, inner, old), group, inner)
 
     return copy
 

@@ -255,20 +255,24 @@ def _holder(lock_file: Path) -> Path:
 
 def _acquire(path: Path, lock_file: Path, wait: float) -> FileLock:
     end = time.monotonic() + wait
+    lock = FileLock(str(lock_file), mode=0o644)
     while True:
-        lock = FileLock(str(lock_file), mode=0o644)
+        mine = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             lock.acquire(timeout=max(0.0, end - time.monotonic()), poll_interval=0.02)
+            # Where the file was removed meanwhile, another process may hold that of a new one.
+            # While it is open here, no other file can have its number.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(mine), lock_file.stat()):
+                    return lock
         except Timeout:
             raise StoreError(
                 f"{path} is being written by {_signed(_holder(lock_file))}; wait until that is "
                 "done, stop it, or write to another store (file systems of a network may lack "
                 "locks: write to a local disk and copy the store when it is done)"
             ) from None
-        # Where its file was removed meanwhile, another process may hold that of a new one.
-        with suppress(OSError, AttributeError, TypeError):
-            if os.path.samestat(os.fstat(lock._context.lock_file_fd or -1), lock_file.stat()):
-                return lock
+        finally:
+            os.close(mine)
         lock.release()
         lock_file.parent.mkdir(parents=True, exist_ok=True)
 

@@ -75,7 +75,13 @@ def pool_blocks(
             if not len(X):
                 continue
         if state is None:
-            out[rows[here[wanted]]] = X if wanted.all() else X[wanted]
+            at = rows[here[wanted]]
+            X = X if wanted.all() else X[wanted]
+            if (np.diff(at) == 1).all():
+                # As most often; a copy of a whole is three times as fast as one row by row.
+                out[at[0] : at[0] + len(at)] = X
+            else:
+                out[at] = X
             continue
         clips, local = np.unique(here, return_inverse=True)
         count = np.bincount(local)

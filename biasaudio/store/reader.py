@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,19 +28,17 @@ from biasaudio.errors import DataError, ParameterError, StoreError
 from biasaudio.store.clips import known_clips, stored_clips
 from biasaudio.store.file import (
     CLIPS,
-    SOURCE,
     Frames,
     Origin,
     check_finite,
     is_file_path,
-    member,
     name_clips,
-    need_array,
     not_finite,
     open_file,
     pairs_of,
     read_attribute,
     reading,
+    tables_of,
 )
 from biasaudio.store.output import Vectors, encode, write_file
 from biasaudio.store.parts import Pair, Parts, read_parts
@@ -58,7 +55,9 @@ __all__ = [
     "live",
     "look",
     "open_parts",
+    "pooled_files",
     "steadily",
+    "unusable_pooled",
 ]
 
 # How often reading begins again because files were merged in the meantime.
@@ -129,21 +128,14 @@ class Snapshot:
 def stamp(file: Path) -> tuple[int, ...]:
     """What tells a file from another one of its name."""
     found = file.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @lru_cache(4096)
 def _held(file: Path, _: tuple[int, ...]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """All (dataset, embedding) of a file, and the datasets that it has a clip table of."""
     with open_file(file) as handle:
-        pairs = pairs_of(handle, file)
-        with reading(file, "the list of its groups"):
-            groups = {name: member(handle, name, file) for name in handle}
-            tables = [
-                name
-                for name, group in groups.items()
-                if isinstance(group, h5py.Group) and CLIPS in group
-            ]
+        pairs, tables = pairs_of(handle, file), tables_of(handle, file)
         if not pairs and not tables:
             seen = name_some(f"/{name}" for name in handle) or "nothing"
             raise StoreError(
@@ -311,8 +303,8 @@ class EmbeddingStore:
 
     Notes
     -----
-    Pooled vectors are authenticated with a secret of this user, so that a cache that
-    came along with a store of somebody else is never read in place of its vectors.
+    Pooled vectors say of which inodes and times of change they were made, so that a cache
+    that came along with a store of somebody else is never read in place of its vectors.
 
     Examples
     --------
@@ -566,13 +558,12 @@ class EmbeddingStore:
         list of dict
             Keys ``path`` and ``bytes`` of each file that was removed.
         """
-        folder, removed = _cache_folder(self.path), []
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if file.is_file() and file.name.endswith((".h5", ".h5.partial")):
-                removed.append({"path": str(file), "bytes": file.stat().st_size})
-                file.unlink(missing_ok=True)
+        removed = []
+        for file in pooled_files(self.path):
+            removed.append({"path": str(file), "bytes": file.stat().st_size})
+            file.unlink(missing_ok=True)
         with suppress(OSError):
-            folder.rmdir()
+            _cache_folder(self.path).rmdir()
         return removed
 
     def fingerprint(self) -> list[dict[str, Any]]:
@@ -677,7 +668,7 @@ class _Group:
     dataset: str
     parts: list[Frames]
     kept: list[NDArray[np.bool_]]
-    pooled: _Pooled
+    pooled: _Pooled | None
     names: NDArray[np.object_]
 
 
@@ -696,8 +687,10 @@ def _table(
         for name in datasets:
             parts = stack.enter_context(open_parts(now.of(name, embedding), (name, embedding)))
             kept = live(parts, is_listed=now.parts.is_listed)
-            pooled = _Pooled(now, parts, (name, embedding), pool, is_cached)
             names = np.concatenate([p.keys.names[keep] for p, keep in zip(parts, kept)])
+            # Where clips have one row each, pooling is as fast as reading what was pooled.
+            is_worth_it = is_cached and sum(each.shape[0] for each in parts) >= 2 * len(names)
+            pooled = _Pooled(now, (name, embedding), pool) if is_worth_it else None
             groups.append(_Group(name, parts, kept, pooled, names))
         _check_widths(each for group in groups for each in group.parts)
         if clips is None:
@@ -749,7 +742,7 @@ def _fill(
 ) -> None:
     """Fill these rows of X with the vectors of these clips."""
     wanted = pd.Series(rows, index=pd.Index(clip_id, dtype=object))
-    before = group.pooled.read()
+    before = None if group.pooled is None else group.pooled.read()
     if before is not None:
         names, vectors = before
         at = wanted.index.get_indexer(pd.Index(names, dtype=object))
@@ -772,7 +765,7 @@ def _fill(
         if len(bad):
             found = name_some(frames.keys.names[bad])
             raise not_finite(frames, f"{len(bad)} of {len(keep)} clips: {found}")
-    if len(clip_id) == len(group.names):
+    if group.pooled is not None and len(clip_id) == len(group.names):
         group.pooled.write(clip_id, X[rows])
 
 
@@ -812,90 +805,58 @@ def _cache_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.pooled") if is_file_path(path) else path / ".pooled"
 
 
+def pooled_files(path: Path) -> list[Path]:
+    """Pooled vectors beside a store, and what writing some has left."""
+    folder = _cache_folder(path)
+    found = sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+    return [each for each in found if each.is_file() and each.name.endswith((".h5", ".h5.partial"))]
+
+
 class _Pooled:
     """Vectors that were pooled before: a file in the layout of the store, beside it.
 
-    It says of which files it is, and all of it is authenticated with a secret of the
-    user: one that came with the store of somebody else is passed over.
+    It is of files with these inodes and times of change, which no archive can carry:
+    one that came with the store of somebody else is passed over.
     """
 
-    def __init__(
-        self, now: Snapshot, parts: Sequence[Frames], pair: Pair, pool: str, is_on: bool
-    ) -> None:
-        self.pair, n_clips = pair, sum(len(each.keys.names) for each in parts)
-        # Where clips have one row each, pooling is as fast as reading what was pooled.
-        self.secret = _secret() if is_on and sum(p.shape[0] for p in parts) >= 2 * n_clips else b""
-        self.path = _cache_folder(now.path) / f"{pair[0]}.{pair[1]}.{pool}.h5"
-        if not self.secret:
-            return
-        seen = [[each.path.name, *stamp(each.path), _digest_of_crcs(each)] for each in parts]
-        self.about = json.dumps([*pair, pool, seen, now.parts.hidden])
+    def __init__(self, now: Snapshot, pair: Pair, pool: str) -> None:
+        self.pair, self.path = pair, _cache_folder(now.path) / f"{pair[0]}.{pair[1]}.{pool}.h5"
+        files = [[file.name, *stamp(file)] for file in now.index[pair]]
+        about = json.dumps([*pair, pool, files, now.parts.hidden])
+        self.made_of = hashlib.sha256(about.encode()).hexdigest().encode()
 
     def read(self) -> tuple[NDArray[np.object_], NDArray[np.float32]] | None:
         """Clips and their vectors, None if there are none that can be used."""
-        if not self.secret or not self.path.is_file():
-            return None
         with suppress(StoreError, FileNotFoundError), open_file(self.path) as handle:
             with reading(self.path, "what it is of"):
-                mac = read_attribute(handle, "mac")
+                if read_attribute(handle, "made_of") != self.made_of:
+                    return None
             frames = Frames(handle, self.path, *self.pair)
             X = np.empty(frames.shape, np.float32)
             for start, block in frames.blocks():
                 X[start : start + len(block)] = block
-            if isinstance(mac, bytes) and secrets.compare_digest(
-                mac, self._mac(frames.keys.names, X)
-            ):
-                return frames.keys.names, X
+            return frames.keys.names, X
         return None
 
     def write(self, names: NDArray[np.object_], X: NDArray[np.float32]) -> None:
         """Keep the vectors; where that cannot be there is no cache."""
-        if not self.secret:
-            return
 
         def sign(handle: h5py.File) -> None:
-            handle.attrs["mac"] = np.bytes_(self._mac(names, X))
+            handle.attrs["made_of"] = np.bytes_(self.made_of)
 
         # Readers hold no lock, so two may write the same at once.
-        own = self.path.with_name(f"{uuid.uuid4().hex}.h5")
+        folder = self.path.parent
+        own = folder / f"{uuid.uuid4().hex}.h5"
         with suppress(StoreError, DataError, OSError):
-            self.path.parent.mkdir(exist_ok=True)
+            if folder.is_symlink():
+                return  # Of somebody who wants a file to be written elsewhere.
+            folder.mkdir(exist_ok=True)
             write_file(own, [Vectors(*self.pair, encode(names), [X])], {}, copy=sign)
             os.replace(own, self.path)
 
-    def _mac(self, names: NDArray[np.object_], X: NDArray[np.float32]) -> bytes:
-        digest = hashlib.blake2b(self.about.encode(), key=self.secret, digest_size=32)
-        digest.update(json.dumps([names.tolist(), X.shape]).encode())
-        digest.update(np.ascontiguousarray(X, "<f4").data.cast("B"))
-        return digest.hexdigest().encode()
 
-
-def _digest_of_crcs(frames: Frames) -> str:
-    """What tells the vectors of a file from others of the same size and time, if it says so."""
-    group = member(frames.group, SOURCE, frames.path)
-    if group is None or member(group, "crc32", frames.path) is None:
-        return ""
-    with reading(frames.path, SOURCE):
-        values = need_array(group, "crc32", frames.path)[()]
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-
-
-@lru_cache(1)
-def _secret() -> bytes:
-    """Key of this user, made at the first use; empty where none can be kept."""
-    with suppress(OSError, RuntimeError):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        path = Path(home, "biasaudio", "key")
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            own = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-            descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(secrets.token_bytes(32))
-            # The first of two processes wins.
-            with suppress(FileExistsError):
-                os.link(own, path)
-            own.unlink()
-        found = path.read_bytes()
-        return found if len(found) == 32 else b""
-    return b""
+def unusable_pooled(now: Snapshot) -> list[Path]:
+    """Pooled vectors beside a store that are never read: of other files, or damaged."""
+    made = [_Pooled(now, pair, pool) for pair in now.index for pool in POOLS]
+    usable = {each.path for each in made if each.path.is_file() and each.read() is not None}
+    return [each for each in pooled_files(now.path) if each not in usable]

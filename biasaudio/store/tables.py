@@ -201,7 +201,8 @@ def _named(source: Path, there: list[str], names: Mapping[str, str]) -> dict[str
     for name, column in names.items():
         if column not in there:
             raise ParameterError(
-                f"{source} has no column {column!r}, which is to be {name!r}; choose from {name_some(there, 10)}{did_you_mean(column, there)}"
+                f"{source} has no column {column!r}, which is to be {name!r}; choose from "
+                f"{name_some(there, 10)}{did_you_mean(column, there)}"
             )
     found = {name: name for name in FIELDS if name in there} | dict(names)
     if "clip" not in found and "clip_id" in there:

@@ -679,7 +679,8 @@ class Appender:
         return ParameterError(
             f"embedding {pair[1]!r} of dataset {pair[0]!r} is in {file} already, and the "
             f"model that made it {made}; choose another name with embedding=..., or pass "
-            "overwrite=True to replace it (all datasets of the store that have it, as one embedding is of one model)"
+            "overwrite=True to replace it (all datasets of the store that have it, as one "
+            "embedding is of one model)"
         )
 
     def add(
