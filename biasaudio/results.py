@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -286,7 +287,8 @@ class AuditResult:
                 f"{folder} has no audit.json; give the folder that an audit was written to"
             )
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            raw = json.loads(text, parse_float=_finite, parse_constant=_finite)
             if not isinstance(raw, dict):
                 raise DataError(f"{path} is no audit but another JSON file; run the audit again")
             seen = raw.get("format"), raw.get("version")
@@ -432,6 +434,14 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     if not os.access(there, os.W_OK):
         raise ParameterError(f"{there} may not be written to; give another folder")
     return folder
+
+
+def _finite(text: str) -> float:
+    """Number of a JSON file; 1e999 would be read as infinite, which JSON cannot hold."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it has the number {text[:20]}")
+    return value
 
 
 @contextmanager
