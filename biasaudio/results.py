@@ -27,7 +27,6 @@ __all__ = [
     "check_meta",
     "make_folder",
     "make_table",
-    "write_text",
 ]
 
 _PROBE_KEYS = {
@@ -502,13 +501,3 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     path = check_folder(folder)
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

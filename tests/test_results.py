@@ -15,8 +15,9 @@ from audit_fixtures import QUICK, arrays, joined
 from matplotlib.figure import Figure
 
 import biasaudio
+from biasaudio._files import write_text
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.results import TABLES, AuditResult, check_folder, make_folder, write_text
+from biasaudio.results import TABLES, AuditResult, check_folder, make_folder
 
 FIGURES = {"leakage", "transfer", "tradeoff", "classes", "distribution"}
 

@@ -33,8 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "transforms": FIRST | {"moments", "probes"},
     "transfer": FIRST | {"moments", "probes", "transforms"},
     "transfer.published": FIRST,
-    "_tables": set(),
-    "results": FIRST | {"_tables"},
+    "results": FIRST,
     "report": FIRST - {"_parallel"},
     "_audit": FIRST
     | {"datasets", "store", "embed", "moments", "probes", "transforms", "transfer", "results"}
@@ -47,7 +46,7 @@ INSIDE: dict[str, set[str]] = {
     # A correction may be given by its name.
     "probes": {"transforms"},
     "results": {"report"},
-    "cli": set(ARROWS) - {"__main__", "report", "_tables"},
+    "cli": set(ARROWS) - {"__main__", "report"},
 }
 # Packages that would weigh on somebody who wants a correction only, and who may have them.
 HEAVY = {"pandas", "h5py", "librosa", "matplotlib", "seaborn"}
@@ -61,8 +60,8 @@ PACKAGES: dict[str, set[str]] = {
     "probes": {"pandas"},
     "transfer": {"pandas"},
     "transfer.published": {"pandas"},
-    "_tables": {"pandas"},
-    "results": {"pandas"},
+    # matplotlib for the types of figures only.
+    "results": {"pandas", "matplotlib"},
     "report": {"pandas", "matplotlib", "seaborn"},
     "_audit": {"pandas"},
 }
