@@ -13,7 +13,7 @@ import tokenize
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -42,7 +42,7 @@ __all__ = [
     "scratch_folder",
     "sync_folder",
     "write_npz",
-    "write_whole",
+    "write_text",
 ]
 
 PARTIAL = ".partial"
@@ -103,12 +103,10 @@ def replacing(path: Path, *, error: type[BiasAudioError] = StoreError) -> Iterat
             partial.unlink(missing_ok=True)
 
 
-def write_whole(
-    path: Path, write: Callable[[Path], object], *, error: type[BiasAudioError] = StoreError
-) -> None:
-    """Write a file by a function that is given a name, whole or not at all; see `replacing`."""
+def write_text(path: Path, text: str, *, error: type[BiasAudioError] = StoreError) -> None:
+    """Write a text in UTF-8, whole or not at all; see `replacing`."""
     with replacing(path, error=error) as partial:
-        write(partial)
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -135,7 +133,7 @@ def replacing_folder(path: Path, *, error: type[BiasAudioError] = StoreError) ->
     path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        old = path.with_name(f".{path.name}.old")
+        old = path.with_name(f".{path.name}.biasaudio-old")
         if old.is_dir():
             if path.exists():
                 shutil.rmtree(old)
@@ -149,7 +147,13 @@ def replacing_folder(path: Path, *, error: type[BiasAudioError] = StoreError) ->
                         os.fsync(stream.fileno())
             if path.exists():
                 path.rename(old)
-            scratch.rename(path)
+            try:
+                scratch.rename(path)
+            except BaseException:
+                # Also after Ctrl-C the place is not to be left empty.
+                if old.is_dir() and not path.exists():
+                    old.rename(path)
+                raise
             sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as failure:

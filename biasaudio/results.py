@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ __all__ = [
     "check_meta",
     "make_folder",
     "make_table",
-    "write_text",
 ]
 
 _PROBE_KEYS = {
@@ -286,7 +286,8 @@ class AuditResult:
                 f"{folder} has no audit.json; give the folder that an audit was written to"
             )
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            raw = json.loads(text, parse_float=_finite, parse_constant=_finite)
             if not isinstance(raw, dict):
                 raise DataError(f"{path} is no audit but another JSON file; run the audit again")
             seen = raw.get("format"), raw.get("version")
@@ -434,6 +435,14 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def _finite(text: str) -> float:
+    """Number of a JSON file; 1e999 would be read as infinite, which JSON cannot hold."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it has the number {text[:20]}")
+    return value
+
+
 @contextmanager
 def _placing(folder: Path) -> Iterator[Path]:
     """Folder to be filled with a report, which takes the place of an older one as a whole.
@@ -492,13 +501,3 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     path = check_folder(folder)
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -15,8 +15,9 @@ from audit_fixtures import QUICK, arrays, joined
 from matplotlib.figure import Figure
 
 import biasaudio
+from biasaudio._files import write_text
 from biasaudio.errors import DataError, ParameterError
-from biasaudio.results import TABLES, AuditResult, check_folder, make_folder, write_text
+from biasaudio.results import TABLES, AuditResult, check_folder, make_folder
 
 FIGURES = {"leakage", "transfer", "tradeoff", "classes", "distribution"}
 
@@ -289,3 +290,13 @@ def test_a_report_is_put_into_the_folder_that_one_stands_in(result, tmp_path, mo
     result.save(".")
     assert Path("report.html").is_file()
     assert not [name for name in os.listdir() if name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_number_that_json_cannot_hold_is_refused(folder, tmp_path, number):
+    text = (folder / "audit.json").read_text(encoding="utf-8")
+    auc = json.loads(text)["tables"]["probes"]["rows"][0]
+    value = next(repr(cell) for cell in auc if isinstance(cell, float))
+    (tmp_path / "audit.json").write_text(text.replace(value, number, 1), encoding="utf-8")
+    with pytest.raises(DataError, match=f"it has the number {number}.; run the audit again"):
+        AuditResult.load(tmp_path)

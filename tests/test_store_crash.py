@@ -419,7 +419,7 @@ def test_a_folder_is_put_in_place_whole(tmp_path):
     assert (target / "a.txt").read_text() == "new"
     assert [each.name for each in tmp_path.iterdir()] == ["report"]
     # Killed between the two renames: the old one comes back.
-    target.rename(tmp_path / ".report.old")
+    target.rename(tmp_path / ".report.biasaudio-old")
     with pytest.raises(RuntimeError), _files.replacing_folder(target):
         raise RuntimeError
     assert (target / "a.txt").read_text() == "new"

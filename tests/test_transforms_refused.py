@@ -218,3 +218,30 @@ def test_what_overflows_is_named_and_not_returned(clips, name, dtype):
     with pytest.raises(DataError, match=rf"overflows: .* {np.dtype(dtype)} of 1 of 240 .* row 7;"):
         some.transform(huge, **keywords)
     assert np.isfinite(some.transform(X.astype(dtype) * 1e30, **keywords)).all()
+
+
+@pytest.mark.parametrize("name", ["leace", "lda", "rleace", "inlp", "nap", "center", "combat", "k"])
+def test_fit_names_the_clips_whose_squares_overflow(clips, name):
+    X, domain, label = clips
+    huge = X.astype(np.float64)
+    huge[7, 0] = -1e300
+    columns = {"label": label} if name == "nap" else {}
+    with pytest.raises(DataError, match=r"numbers beyond 1e\+150, .* 1 of 240 clips: 'row 7'"):
+        as_correction(name).fit(huge, domain=domain, **columns)
+
+
+@pytest.mark.parametrize("name", ["leace", "nap", "wccn", "center"])
+def test_a_batch_that_would_overflow_changes_nothing(clips, name):
+    X, domain, label = clips
+    columns = {"label": label} if name in ("nap", "wccn") else {}
+    fixed = {"leace": {"shrinkage": 0.1}, "nap": {"strength": 1.0}}
+    fixed["wccn"] = {"shrinkage": 0.1, "strength": 1.0}
+    some = as_correction(name).set_params(**fixed.get(name, {}))
+    some.partial_fit(X, domain=domain, **columns)
+    keywords = {"domain": domain} if some.domain_aware else {}
+    before = some.transform(X, **keywords)
+    huge = X.astype(np.float64)
+    huge[7, 0] = 1e300
+    with pytest.raises(DataError, match="squares overflow"):
+        some.partial_fit(huge, domain=domain, **columns)
+    np.testing.assert_array_equal(some.transform(X, **keywords), before)

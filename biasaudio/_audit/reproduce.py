@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from biasaudio._audit.clips import prepare
+from biasaudio._files import write_text
 from biasaudio._parallel import check_n_jobs, run_all
 from biasaudio._text import csv_safe
 from biasaudio._validation import as_list, check_choice, name_some
 from biasaudio.datasets import PUBLISHED, ClipTable, load_irmas, load_openmic
 from biasaudio.errors import DataError, ParameterError, warn
-from biasaudio.results import check_folder, make_folder, write_text
+from biasaudio.results import check_folder, make_folder
 from biasaudio.store import EmbeddingStore
 from biasaudio.transfer import MODES
 from biasaudio.transfer.evaluate import Plan

@@ -85,6 +85,12 @@ class ExtractResult:
     failed: pd.DataFrame
     seconds: float
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row: the counts, and how many clips failed."""
+        counts = {"n_embedded": self.n_embedded, "n_present": self.n_present}
+        row = {"embedding": self.embedding, **counts, "n_failed": len(self.failed)}
+        return pd.DataFrame([row | {"seconds": self.seconds}])
+
 
 def extract(
     audio: AudioFiles | str | os.PathLike[str],
@@ -190,6 +196,11 @@ def extract(
 
 def _identity(model: AudioModel, max_seconds: float | None) -> dict[str, Any]:
     """Identity of the model and its input, as it is read from the store again."""
+    if not isinstance(model.identity, Mapping):
+        raise ParameterError(
+            f"the identity of the model is {str(model.identity)[:80]!r}; give a dict of what "
+            "decides the numbers, such as {'weights': sha256, 'hop': 8000}"
+        )
     values: dict[str, Any] = dict(model.identity)
     if max_seconds is not None:
         values["max_seconds"] = check_number(max_seconds, "max_seconds", 0.1, MAX_SECONDS)

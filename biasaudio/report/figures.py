@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from biasaudio._files import write_text
 from biasaudio.report import _canvas as cv
 from biasaudio.report import numbers as num
 from biasaudio.report.view import CLASSWISE, ORIGINAL, AuditLike, View, arrow, variant
@@ -332,8 +333,6 @@ def save_figures(result: AuditLike | View, folder: str | os.PathLike[str]) -> li
         figure = draw(view)
         if figure.axes:
             path = target / f"{name}.svg"
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text(cv.svg(figure, name), encoding="utf-8")
-            os.replace(partial, path)
+            write_text(path, cv.svg(figure, name))
             written.append(path)
     return written

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from biasaudio._files import write_text
 from biasaudio.report import _canvas as cv
 from biasaudio.report import figures, tables, text
 from biasaudio.report.tables import Table
@@ -287,7 +288,5 @@ def write_html(result: AuditLike | View, path: str | os.PathLike[str]) -> Path:
     page = render_html(result)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, target)
+    write_text(target, page)
     return target

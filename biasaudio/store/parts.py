@@ -117,6 +117,11 @@ def read_parts(path: Path, *, may_be_missing: bool = False) -> Parts:
         raise StoreError(
             f"{str(path)[:200]} cannot be read ({error.strerror}); check the path"
         ) from error
+    if not found.files and found.is_listed and not may_be_missing:
+        raise StoreError(
+            f"{path} is a store without vectors as yet; add some with 'biasaudio extract' or "
+            "'biasaudio store import'"
+        )
     if not found.files and not may_be_missing:
         seen = name_some(sorted(each.name for each in path.iterdir())) or "nothing"
         raise StoreError(

@@ -50,6 +50,7 @@ _Floats = NDArray[np.floating[Any]]
 _UNSEEN = ("raise", "identity", "global")
 # Two clips span one line, which Ledoit-Wolf does not shrink: their covariance is singular.
 SMALLEST_CELL = 3
+_LARGEST = 1e150
 
 
 class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -111,6 +112,7 @@ class BaseTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = check_features(X, n_features=width, owner=type(self).__name__)
         self.n_features_in_ = X.shape[1]
         check_alpha(getattr(self, "alpha", 1.0))
+        _check_squares(X)
         if first:
             # What was gathered before does not belong to these clips.
             self.__dict__.pop("moments_", None)
@@ -401,6 +403,19 @@ class StreamingFit(BaseTransform):
             self.domains_ = np.array([name for name in cells if name not in few])
             if len(self.domains_) > 1:
                 self._fit_moments(moments)
+
+
+def _check_squares(X: _Floats) -> None:
+    """Refuse numbers whose squares, which every fit adds up, would be infinite."""
+    # The squares of float32 always fit into float64.
+    if X.dtype == np.float32 or max(X.max(), -X.min()) < _LARGEST:
+        return
+    rows = np.flatnonzero((np.abs(X) >= _LARGEST).any(axis=1)).tolist()
+    raise DataError(
+        f"X has numbers beyond {_LARGEST:g}, whose squares overflow, in {len(rows)} of {len(X)} "
+        f"clips: {name_some(f'row {i}' for i in rows)}; remove these clips or compute their "
+        "vectors again"
+    )
 
 
 def clip_weights(

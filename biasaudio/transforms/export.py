@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from biasaudio._files import replacing
 from biasaudio._validation import check_choice
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.transforms._affine import Affine
-from biasaudio.transforms.persist import replacing
 
 __all__ = ["to_onnx", "to_torch"]
 
@@ -133,7 +133,7 @@ def to_onnx(
     )
     onnx.checker.check_model(model, full_check=True)
     path = Path(path)
-    with replacing(path) as partial:
+    with replacing(path, error=DataError) as partial:
         partial.write_bytes(model.SerializeToString())
     return path
 

@@ -269,8 +269,8 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
         if inner is not None:
             if not isinstance(inner, BaseTransform) or isinstance(inner, KernelMap):
                 raise ParameterError(
-                    f"correction={self.correction!r} is not a linear correction of biasaudio.transforms; "
-                    "give one such as LDAProjection(), or None"
+                    f"correction={self.correction!r} is not a linear correction of "
+                    "biasaudio.transforms; give one such as LDAProjection(), or None"
                 )
             if inner.domain_aware:
                 raise ParameterError(

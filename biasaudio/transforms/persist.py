@@ -27,8 +27,7 @@ import math
 import os
 import reprlib
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -42,12 +41,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from biasaudio._files import replacing
 from biasaudio._validation import check_alpha, did_you_mean
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.transforms._affine import Affine
 from biasaudio.transforms._base import BaseTransform, DomainAwareTransform, DomainFreeTransform
 
-__all__ = ["check_path", "classes", "digest", "load", "read_header", "replacing", "save"]
+__all__ = ["check_path", "classes", "digest", "load", "read_header", "save"]
 
 FORMAT_NAME = "biasaudio-correction"
 FORMAT_VERSION = 2
@@ -165,7 +165,7 @@ def save(transform: Any, path: str | os.PathLike[str]) -> Path:
         **writer.arrays,
     }
     header["sha256"] = digest(header, arrays)
-    with replacing(path) as partial, partial.open("wb") as stream:
+    with replacing(path, error=DataError) as partial, partial.open("wb") as stream:
         np.savez(stream, **{"header": np.array(json.dumps(header)), **arrays})  # type: ignore[arg-type]
     return path
 
@@ -243,27 +243,6 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     if not path.parent.is_dir():
         raise DataError(f"{path} cannot be written: {path.parent} is not a folder; make it first")
     return path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Name of a file to be written, which takes the place of ``path`` once it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        # Without this a power cut may leave the new name with none of the data.
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror or error}); nothing was changed, check "
-            "the folder, its permissions and the disk"
-        ) from error
-    finally:
-        # Where the folder itself is not one, there is nothing to remove either.
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def digest(header: Mapping[str, Any], arrays: Mapping[str, _Array]) -> str:
