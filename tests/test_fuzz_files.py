@@ -25,8 +25,7 @@ from biasaudio.errors import BiasAudioError, DataError
 from biasaudio.results import AuditResult
 from biasaudio.store import import_file, read_columns_file, read_vectors
 from biasaudio.transforms import LEACE, DomainCentering, KernelMap, LDAProjection, load, save
-from biasaudio.transforms.persist import digest
-from biasaudio.transforms.persist import read_header
+from biasaudio.transforms.persist import digest, read_header
 
 DOMAINS = np.array(["a", "b"] * 10)
 MANIFEST = (

@@ -4,10 +4,8 @@ import ctypes
 import os
 import re
 import socket
-import struct
 import sys
 import tracemalloc
-import zlib
 from functools import partial
 
 import h5py

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from biasaudio.errors import ParameterError
 from biasaudio.store.pooling import pool_blocks
 
 FORMULAS = {

@@ -5,8 +5,8 @@ import pytest
 from sklearn.base import clone
 
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
-from biasaudio.transforms.class_shifts import class_shifts
 from biasaudio.transforms import ComBat
+from biasaudio.transforms.class_shifts import class_shifts
 from biasaudio.transforms.nap import NuisanceProjection
 from biasaudio.transforms.wccn import WithinClassNormalization
 

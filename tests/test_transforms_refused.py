@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
+import biasaudio.transforms.nap as nap_page
 from biasaudio.datasets.synthetic import make_domains
 from biasaudio.errors import BiasAudioWarning, DataError, ParameterError
 from biasaudio.transfer import Task, evaluate
@@ -19,7 +20,6 @@ from biasaudio.transforms import (
     WithinClassNormalization,
     selftrain,
 )
-import biasaudio.transforms.nap as nap_page
 from biasaudio.transforms.methods import as_correction, method_of
 
 LABELLED = (NuisanceProjection, WithinClassNormalization)

@@ -383,10 +383,12 @@ def verify(path: str | os.PathLike[str], *, advance: Advance = _ignore) -> Check
 def _verify(path: Path, advance: Advance, *, is_locked: bool = False) -> Check:
     done: dict[Path, _Inspected] = {}
     for _ in range(TRIES):
+        # A list without parts is whole: every clip of an extraction may have failed.
+        has_list = path.is_dir() and os.path.lexists(path / LIST)
         try:
-            parts = read_parts(path)
+            parts = read_parts(path, may_be_missing=has_list)
         except StoreError as error:
-            if not path.is_dir() or not os.path.lexists(path / LIST):
+            if not has_list:
                 raise
             faults = [Fault(path / LIST, one_line(error))]
             return Check(path, faults, [], 0, 0, [_Inspected(path / LIST, faults)])
@@ -397,7 +399,7 @@ def _verify(path: Path, advance: Advance, *, is_locked: bool = False) -> Check:
                 done[file] = _inspect(file, advance)
         with suppress(StoreError):
             # Files that were merged meanwhile are no fault.
-            if read_parts(path) == parts:
+            if read_parts(path, may_be_missing=has_list) == parts:
                 return _checked(path, parts, [done[file] for file in files], is_locked)
         done = {file: each for file, each in done.items() if not each.faults}
     raise StoreError(
