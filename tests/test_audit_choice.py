@@ -100,6 +100,15 @@ def test_an_incomplete_split_is_drawn_again_and_noted(odd):
     assert sizes.between(N / 3 - 8, N / 3 + 8).all()
 
 
+def test_a_drawn_seed_is_kept_and_repeats_the_audit():
+    table = joined(arrays("a"), arrays("b"))
+    drawn = biasaudio.audit(table, methods=[], random_state=np.random.default_rng(1), **QUICK)
+    again = biasaudio.audit(table, methods=[], random_state=drawn.meta["seed"], **QUICK)
+    assert isinstance(drawn.meta["seed"], int)
+    assert drawn.probes.equals(again.probes)
+    assert drawn.transfer.equals(again.transfer)
+
+
 def test_labels_that_cannot_be_compared_are_left_out_with_reasons():
     a = arrays("a", label=labelled("cello", "flute", "banjo"))
     rare = np.where(np.arange(N) < 4, "oboe", labelled("cello", "flute"))

@@ -129,6 +129,15 @@ def test_other_sample_rates(sample_rate):
     assert np.isfinite(clip.waveform).all()
 
 
+def test_random_state_may_be_a_generator_or_none():
+    def first(random_state):
+        return next(synthesize_datasets(n_songs=8, seconds=0.1, random_state=random_state)).waveform
+
+    one, two = first(np.random.default_rng(3)), first(np.random.default_rng(3))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, first(None))
+
+
 def test_shortest_clips_of_all_genres_are_finite():
     for seed in range(3):
         for clip in synthesize_datasets(

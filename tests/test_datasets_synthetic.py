@@ -25,6 +25,14 @@ def test_the_same_seed_gives_the_same_table():
     assert not np.array_equal(one.X, other.X)
 
 
+def test_random_state_is_an_int_a_generator_or_none():
+    one, two = (make_domains(60, 4, random_state=np.random.default_rng(3))[0] for _ in range(2))
+    np.testing.assert_array_equal(one.X, two.X)
+    assert not np.array_equal(one.X, make_domains(60, 4, random_state=None)[0].X)
+    with pytest.raises(ParameterError, match="random_state='x' is not allowed"):
+        make_domains(60, 4, random_state="x")
+
+
 def test_shape_names_and_splits():
     table, truth = make_domains(121, 7, domains=("x", "y", "z"), group_size=4)
     assert table.X.shape == (121, 7)

@@ -33,8 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "transforms": FIRST | {"moments", "probes"},
     "transfer": FIRST | {"moments", "probes", "transforms"},
     "transfer.published": FIRST,
-    "_tables": set(),
-    "results": FIRST | {"_tables"},
+    "results": FIRST,
     "report": FIRST - {"_parallel"},
     "_audit": FIRST
     | {"datasets", "store", "embed", "moments", "probes", "transforms", "transfer", "results"}
@@ -47,7 +46,7 @@ INSIDE: dict[str, set[str]] = {
     # A correction may be given by its name.
     "probes": {"transforms"},
     "results": {"report"},
-    "cli": set(ARROWS) - {"__main__", "report", "_tables"},
+    "cli": set(ARROWS) - {"__main__", "report"},
 }
 # Packages that would weigh on somebody who wants a correction only, and who may have them.
 HEAVY = {"pandas", "h5py", "librosa", "matplotlib", "seaborn"}
@@ -57,16 +56,17 @@ PACKAGES: dict[str, set[str]] = {
     "datasets": {"pandas"},
     "store": {"pandas", "h5py"},
     "embed": {"librosa", "pandas"},
-    # For the types of tables, and inside functions: a test below loads both without it.
-    "probes": {"pandas"},
-    "transfer": {"pandas"},
     "transfer.published": {"pandas"},
-    "_tables": {"pandas"},
     "results": {"pandas"},
     "report": {"pandas", "matplotlib", "seaborn"},
     "_audit": {"pandas"},
 }
-PACKAGES_INSIDE: dict[str, set[str]] = {"cli": {"pandas"}}
+# A test below loads probes and transfer without pandas.
+PACKAGES_INSIDE: dict[str, set[str]] = {
+    "cli": {"pandas"},
+    "probes": {"pandas"},
+    "transfer": {"pandas"},
+}
 
 
 def room_of(module: str) -> str:
@@ -88,6 +88,12 @@ def imports(source: str, package: str) -> list[tuple[str, int, bool]]:
     ``from biasaudio import x`` may import the room x, and counts as such.
     """
     tree = ast.parse(source)
+    # What is there for type checkers only is never imported.
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING")
+    ]
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
     inside = {id(n) for f in ast.walk(tree) if isinstance(f, functions) for n in ast.walk(f)}
     found = []

@@ -19,7 +19,10 @@ from biasaudio.transforms import (
     LDAProjection,
     MeanProjection,
     MultiLDAProjection,
+    load,
+    save,
 )
+from biasaudio.transforms.methods import method_of
 
 
 def clips(rng, n=300, d=6):
@@ -38,6 +41,21 @@ def rings(rng, n=1200, d=4):
 def auc(train, test, domain, held_out):
     probe = LogisticRegression(C=10, max_iter=5000).fit(train, domain == "b")
     return roc_auc_score(held_out == "b", probe.decision_function(test))
+
+
+def test_a_correction_may_be_given_by_its_name(rng, tmp_path):
+    X, domain = clips(rng)
+    named = KernelMap("leace").fit(X, domain=domain)
+    given = KernelMap(LEACE()).fit(X, domain=domain)
+    np.testing.assert_array_equal(named.transform(X), given.transform(X))
+    assert clone(named).correction == "leace"
+    save(named, tmp_path / "named.npz")
+    np.testing.assert_array_equal(load(tmp_path / "named.npz").transform(X), given.transform(X))
+    assert method_of(named).name == "kleace"
+    with pytest.raises(ParameterError, match="did you mean 'leace'"):
+        KernelMap("leece").fit(X, domain=domain)
+    with pytest.raises(ParameterError, match="needs the domain at transform"):
+        KernelMap("center").fit(X, domain=domain)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

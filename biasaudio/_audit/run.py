@@ -91,7 +91,7 @@ def audit(
     n_permutations, n_resamples : int
         For p-values of probes, and for all intervals.
     random_state : int, np.random.Generator or None
-        None and a generator draw a number, which ``meta["seed"]`` of the result keeps.
+        The number that was taken or drawn is kept in ``meta["seed"]``.
     n_jobs : int
         Processes; -1 for all cores.  The numbers do not depend on it.
     progress : bool

@@ -699,9 +699,8 @@ def synthesize_datasets(
             raise ParameterError(f"{name}={value!r} is too small; give {least} or more")
         if value > most:
             raise ParameterError(f"{name}={value!r} is too large; give {most} or less")
-    return _synthesize(
-        n_songs, clips_per_song, round(seconds * sample_rate), sample_rate, as_seed(random_state)
-    )
+    n = round(seconds * sample_rate)
+    return _synthesize(n_songs, clips_per_song, n, sample_rate, as_seed(random_state))
 
 
 def _synthesize(n_songs: int, n_clips: int, n: int, sr: int, seed: int) -> Iterator[AudioClip]:

@@ -781,13 +781,21 @@ def _bar(progress: bool) -> Iterator[Callable[[int, int], object]]:
         return
     from tqdm import tqdm
 
-    with tqdm(unit=" frames", unit_scale=True, desc="pooling", leave=False) as bar:
+    bars: list[tqdm[Any]] = []
 
-        def advance(n: int, total: int) -> None:
-            bar.total = total
-            bar.update(n)
+    def advance(n: int, total: int) -> None:
+        # Not before there is something to read: a refusal is one line.
+        if not bars:
+            bars.append(
+                tqdm(total=total, unit=" frames", unit_scale=True, desc="pooling", leave=False)
+            )
+        bars[0].update(n)
 
+    try:
         yield advance
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 # ------------------------------------------------------------------ what was pooled before

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, clone
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.metrics import euclidean_distances
 
@@ -41,9 +41,10 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
 
     Parameters
     ----------
-    correction : transformer, optional
+    correction : transformer or str, optional
         An unfitted correction of `biasaudio.transforms` that is domain-free
-        at transform, such as `LDAProjection` or `LEACE`.  None: the map alone.
+        at transform, such as `LDAProjection` or `LEACE`, or its name, such as
+        "leace".  None: the map alone.
     n_components : int, optional
         Columns of the output.  Default 8 d, at most 8192, for "fourier", and
         one per clip, at most 1024, for "nystroem".
@@ -181,17 +182,24 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
             "sample_weight": sample_weight,
         }
         given = {name: values for name, values in columns.items() if values is not None}
-        self._check_parameters(given)
+        inner = self._inner()
+        self._check_parameters(inner, given)
         seed = as_seed(self.random_state)
-        if self.correction is None:
+        if inner is None:
             X = self._fit_features(X)
         else:
             X, _, _ = self._fit_input(X, domain)
         self._solve(X, seed)
-        if self.correction is not None:
-            fitted = clone(self.correction)
-            self.correction_ = fitted.fit(self._features(X), domain=domain, **given)
+        if inner is not None:
+            self.correction_ = inner.fit(self._features(X), domain=domain, **given)
         return self
+
+    def _inner(self) -> Any:
+        """Unfitted copy of the correction, also where it is given by its name."""
+        # The table of names holds kernel methods too, so it imports this file.
+        from biasaudio.transforms.methods import as_correction
+
+        return None if self.correction is None else as_correction(self.correction)
 
     @one_blas_thread()
     def _solve(self, X: NDArray[np.floating[Any]], seed: int) -> None:
@@ -252,16 +260,16 @@ class KernelMap(ClassNamePrefixFeaturesOutMixin, BaseTransform):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _check_parameters(self, given: dict[str, Any]) -> None:
+    def _check_parameters(self, inner: Any, given: dict[str, Any]) -> None:
         check_choice(self.method, "method", _METHODS)
         if self.n_components is not None:
             check_count(self.n_components, "n_components", 1)
-        inner, name = self.correction, type(self.correction).__name__
+        name = type(inner).__name__
         takes = ["domain"]
         if inner is not None:
             if not isinstance(inner, BaseTransform) or isinstance(inner, KernelMap):
                 raise ParameterError(
-                    f"correction={inner!r} is not a linear correction of biasaudio.transforms; "
+                    f"correction={self.correction!r} is not a linear correction of biasaudio.transforms; "
                     "give one such as LDAProjection(), or None"
                 )
             if inner.domain_aware:

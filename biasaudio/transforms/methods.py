@@ -112,6 +112,7 @@ class Method:
         inner = self.options.get("correction")
         if inner is None:
             return None
+        inner = as_correction(inner)
         return replace(self, estimator=type(inner), options=inner.get_params(deep=False))
 
     def fit(self, X: ArrayLike, *, compat: str | None = None, **columns: ArrayLike) -> Any:
@@ -380,7 +381,10 @@ def method_of(transform: Any) -> Method | None:
 
 def _kind(estimator: type, params: Mapping[str, Any]) -> tuple[type, str, type]:
     """Class and parameters by which methods differ; a strength makes no other method."""
-    return estimator, str(params.get("labels", "true")), type(params.get("correction"))
+    inner = params.get("correction")
+    if isinstance(inner, str) and inner in METHODS:
+        inner = METHODS[inner].make()
+    return estimator, str(params.get("labels", "true")), type(inner)
 
 
 _BY_KIND = {_kind(method.estimator, method.options): name for name, method in METHODS.items()}
