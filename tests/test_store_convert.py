@@ -112,7 +112,7 @@ def test_columns_may_have_other_names(store, tmp_path):
     import_file(store, source, columns={"group": "song_id"})
     check(store, "source")
     with pytest.raises(
-        ParameterError, match=r"columns names 'songid' for group.*did you mean 'song_id'"
+        ParameterError, match=r"no column 'songid', which is to be 'group'.*did you mean 'song_id'"
     ):
         import_file(store, source, columns={"group": "songid"})
     with pytest.raises(ParameterError, match=r"columns='song' is not known; choose one of 'clip'"):

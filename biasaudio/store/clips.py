@@ -137,7 +137,7 @@ def _texts_of(clips: ClipTable, index: pd.Index[Any]) -> NDArray[np.object_]:
     """What is known of each clip [shape=(n, 4)], in numpy, which is far faster than pandas."""
     # A clip without a group is its own group, which says nothing about it.
     group = np.where(clips.group == clips.clip_id, "", clips.group)
-    found = np.column_stack([clips.dataset, clips.split, clips.genre, group]).astype(object)
+    found = np.column_stack([clips.dataset, clips.split, clips.genre, group])
     if clips.frame.index.equals(index):
         return found
     wider = np.full((len(index), len(COLUMNS)), "", dtype=object)

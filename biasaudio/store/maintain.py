@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -58,7 +58,7 @@ from biasaudio.store.reader import (
     steadily,
     unusable_pooled,
 )
-from biasaudio.store.writer import commit, gathered_keys, publish_part, write_part
+from biasaudio.store.writer import commit, gathered_keys, names_of, publish_part, write_part
 
 __all__ = ["Check", "Fault", "Leftover", "Repair", "export", "merge", "repair", "verify"]
 
@@ -476,21 +476,13 @@ def _inspect(file: Path, advance: Advance) -> _Inspected:
     return found
 
 
-class _noting:
+@contextmanager
+def _noting(found: _Inspected, dataset: str, embedding: str = "") -> Iterator[None]:
     """Note a fault of a dataset or an embedding, and go on with the others."""
-
-    def __init__(self, found: _Inspected, dataset: str, embedding: str = "") -> None:
-        self.found, self.where = found, (dataset, embedding)
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
-        """Note a `StoreError`."""
-        if not isinstance(error, StoreError):
-            return False
-        self.found.faults.append(Fault(self.found.file, one_line(error), *self.where))
-        return True
+    try:
+        yield
+    except StoreError as error:
+        found.faults.append(Fault(found.file, one_line(error), dataset, embedding))
 
 
 def _inspect_rows(found: _Inspected, frames: Frames, pair: Pair) -> None:
@@ -745,7 +737,7 @@ def _rewrite(found: _Inspected, target: Path) -> bool:
         lost = {n for pair in found.bad if pair[0] == dataset for n in found.bad[pair]} - held
         if dataset in datasets or not found.names:
             tables[dataset] = table.select(np.flatnonzero(~table.frame.index.isin(list(lost))))
-    with open_file(found.file) as handle, ExitStack():
+    with open_file(found.file) as handle:
         vectors = [_good_rows(Frames(handle, found.file, *pair), pair, good[pair]) for pair in good]
         write_file(target, vectors, tables)
     return True
@@ -778,9 +770,7 @@ def _tidy_tables(path: Path) -> None:
         names: dict[str, None] = {}
         for pair in now.index:
             if pair[0] == dataset:
-                with open_parts(now.index[pair], pair) as parts:
-                    for frames in parts:
-                        names |= dict.fromkeys(frames.keys.names)
+                names |= names_of(now.index[pair], pair)
         table = now.clips(dataset)
         if table is not None and set(names) != set(table.clip_id):
             tables[dataset] = known_clips(table, np.array(list(names), dtype=object), dataset)

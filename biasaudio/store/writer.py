@@ -247,10 +247,14 @@ def _all_clips(now: Snapshot, dataset: str, pairs: Iterable[Pair]) -> ClipTable:
         return table
     names: dict[str, None] = {}
     for pair in pairs:
-        with open_parts(now.index[pair], pair) as parts:
-            for frames in parts:
-                names |= dict.fromkeys(frames.keys.names)
+        names |= names_of(now.index[pair], pair)
     return ClipTable.from_columns(list(names), dataset)
+
+
+def names_of(files: Sequence[Path], pair: Pair) -> dict[str, None]:
+    """Clips of an embedding, each once, in the order of the files."""
+    with open_parts(files, pair) as parts:
+        return dict.fromkeys(name for frames in parts for name in frames.keys.names)
 
 
 def commit(
@@ -792,10 +796,7 @@ def _published_clips(
     if is_same or others:
         return table
     # What could not be embedded by this model is no clip of it.
-    names: dict[str, None] = {}
-    with open_parts(new.index[pair], pair) as parts:
-        for frames in parts:
-            names |= dict.fromkeys(frames.keys.names)
+    names = names_of(new.index[pair], pair)
     return known_clips(table, np.array(list(names), dtype=object), pair[0])
 
 
