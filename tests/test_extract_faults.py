@@ -450,7 +450,8 @@ def test_ctrl_c_commits_what_was_computed(tmp_path, n_jobs):
     os.killpg(child.process.pid, signal.SIGINT)
     code, _, err = child.wait()
     assert code == 130
-    assert err.splitlines()[-1] == "interrupted"
+    # The tracker of the workers' semaphores may have its say after us.
+    assert "interrupted" in err.splitlines()
     assert "Traceback" not in err
     found = held(store)
     assert len(found) >= 13

@@ -256,7 +256,7 @@ def test_no_flipped_byte_reads_as_something_else(small, tmp_path):
         try:
             found = content(path)
         except BiasAudioError as error:
-            assert "\n" not in str(error)
+            assert "\n" not in str(error)  # noqa: PT017 - most flips leave no error
         else:
             if found != expected:
                 wrong.append(at)
@@ -380,9 +380,9 @@ def test_who_holds_the_lock_is_named(tmp_path, monkeypatch):
     with (
         parts.writing(path),
         pytest.raises(StoreError, match=r"written by process \d+ on .*; wait"),
+        parts.writing(path, wait=0.1),
     ):
-        with parts.writing(path, wait=0.1):
-            pass
+        pass
     assert not (path / ".lock").exists()
 
 
@@ -394,7 +394,7 @@ def test_two_writers_a_merger_and_readers(tmp_path):
     for _ in range(2):
         command = [sys.executable, "-c", code, str(folder), "0"]
         pids.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL))
-    seen = set()
+    seen, wrong = set(), []
     end = time.monotonic() + 60
     while any(each.poll() is None for each in pids) and time.monotonic() < end:
         if list(folder.glob("part-*.h5")):
@@ -402,12 +402,14 @@ def test_two_writers_a_merger_and_readers(tmp_path):
                 merge(folder)
                 found = table_of(folder)
             except StoreError as error:
-                assert "has no vectors" in str(error) or "without .h5" in str(error)
+                wrong.append(str(error))
                 continue
             model_of(found)
             assert seen <= set(found)
             seen = set(found)
     assert [each.wait() for each in pids] == [0, 0]
+    # Until the first commit there is nothing to read.
+    assert all("without vectors" in text or "without .h5" in text for text in wrong)
     assert len(table_of(folder)) == 30
 
 
