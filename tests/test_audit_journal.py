@@ -76,11 +76,12 @@ def test_an_interrupted_study_does_only_what_is_left(folder, whole, tmp_path, mo
 def test_a_killed_process_leaves_what_it_finished(folder, whole, tmp_path):
     code = (
         "import sys, time, warnings; warnings.simplefilter('ignore')\n"
-        "import biasaudio, biasaudio._audit.reproduce as journal\n"
-        "add = journal.Journal.add\n"
+        "import biasaudio\n"
+        "from biasaudio._audit.reproduce import Journal\n"
+        "add = Journal.add\n"
         "def slow(self, *args):\n"
         "    add(self, *args); time.sleep(0.5)\n"
-        "journal.Journal.add = slow\n"
+        "Journal.add = slow\n"
         "biasaudio.reproduce(sys.argv[1], out=sys.argv[2], labels=['cello', 'violin'],\n"
         "    methods=['lda', 'mlda', 'klda'])\n"
     )

@@ -107,14 +107,16 @@ def load_openmic(folder: str | os.PathLike[str], *, group: str = "track") -> Cli
     here = set(keys)
     absent = [key for key in split if key not in here]
     genre, groups = _from_metadata(folder / METADATA, keys, group)
+    # As objects: what is no valid Unicode is refused by the clip table in one line.
+    columns = pd.Index(names, dtype=object)
     return ClipTable.from_columns(
         keys,
         DATASET,
         split=np.array([split.get(key, "") for key in keys], dtype=object),
         genre=genre,
         group=groups,
-        labels=pd.DataFrame((relevance >= POSITIVE) & mask, columns=names),
-        mask=pd.DataFrame(mask, columns=names),
+        labels=pd.DataFrame((relevance >= POSITIVE) & mask, columns=columns),
+        mask=pd.DataFrame(mask, columns=columns),
         dropped=pd.DataFrame(
             {"clip_id": absent, "dataset": DATASET, "reason": f"listed in a split, not in {NPZ}"}
         ),

@@ -39,6 +39,7 @@ from biasaudio.store.parts import (
     OURS,
     Pair,
     Parts,
+    clean,
     garbage,
     is_free,
     new_part,
@@ -134,7 +135,10 @@ def merge(
         return []
     written = []
     with writing(path):
-        for pair in look(path).index:
+        now = look(path)
+        # What a killed command has left goes also where nothing is to be merged.
+        clean(path, now.parts)
+        for pair in now.index:
             if embedding in (None, pair[1]):
                 written += _merge_pair(path, pair, advance)
     return written
