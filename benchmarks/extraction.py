@@ -27,7 +27,7 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from biasaudio.embed import extract, load_model
-from biasaudio.store.parts import PartWriter
+from biasaudio.store import Appender
 
 GOALS = {"one": 0.9, "two": 1.7, "store": 0.05}
 
@@ -137,7 +137,7 @@ def measure(spec: str, audio: Path, paths: Sequence[Path], turns: int) -> dict[s
         for _ in range(turns):
             loop_wall, loop_cpu = _clocked(lambda: bare_loop(spec, paths))
             with (
-                _timing(PartWriter, "add", time.process_time) as added,
+                _timing(Appender, "add", time.process_time) as added,
                 _timing(engine, "_merge", time.process_time) as merged,
             ):
                 wall, cpu = _clocked(lambda: one(1))

@@ -18,6 +18,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _report, _scaling, _timing  # noqa: E402
 from benchmarks.run import TASKS  # noqa: E402
 
+# A campaign of minutes: run with -m "slow or not slow".
+pytestmark = pytest.mark.slow
+
 COLUMNS = (
     "operation",
     "library",

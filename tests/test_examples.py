@@ -8,6 +8,9 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+# A campaign of minutes: run with -m "slow or not slow".
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -40,6 +40,9 @@ from biasaudio.embed.extraction import extract
 from biasaudio.errors import BiasAudioWarning, StoreError
 from biasaudio.store import EmbeddingStore, exists, export, import_arrays, merge
 
+# A campaign of minutes: run with -m "slow or not slow".
+pytestmark = pytest.mark.slow
+
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc")
 needs_root = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount a file system"

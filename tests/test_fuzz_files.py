@@ -27,6 +27,9 @@ from biasaudio.store import import_file, read_columns_file, read_vectors
 from biasaudio.transforms import LEACE, DomainCentering, KernelMap, LDAProjection, load, save
 from biasaudio.transforms.persist import digest, read_header
 
+# A campaign of minutes: run with -m "slow or not slow".
+pytestmark = pytest.mark.slow
+
 DOMAINS = np.array(["a", "b"] * 10)
 MANIFEST = (
     "clip_id,dataset,split,group,genre,cello,flute\n"

@@ -18,6 +18,9 @@ from biasaudio.datasets.table import ClipTable
 from biasaudio.errors import BiasAudioError
 from biasaudio.store import Appender, EmbeddingStore, export
 
+# A campaign of minutes: run with -m "slow or not slow".
+pytestmark = pytest.mark.slow
+
 N, FRAMES, D = 40, 3, 6
 DATA = Path(__file__).parent / "data"
 
