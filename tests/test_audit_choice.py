@@ -8,6 +8,8 @@ import biasaudio
 from biasaudio.errors import DataError, ParameterError
 from biasaudio.transforms.methods import DEFAULT
 
+pytestmark = pytest.mark.slow
+
 
 def why(result, what):
     """Return why something was left out."""

@@ -18,6 +18,8 @@ from biasaudio._audit.reproduce import Journal
 from biasaudio.errors import BiasAudioWarning, DataError
 from biasaudio.transfer import wang2023
 
+pytestmark = pytest.mark.slow
+
 TABLES = [f"{kind}_{m}.csv" for kind in ("result_all", "table") for m in ("global", "classwise")]
 
 

@@ -9,6 +9,8 @@ from biasaudio.transfer import Task, evaluate
 from biasaudio.transfer.wang2023 import GENRES, KernelSpace
 from biasaudio.transforms import KernelMap
 
+pytestmark = pytest.mark.slow
+
 METHODS = {"k": "original", "klda": "lda", "mklda": "mlda"}
 
 

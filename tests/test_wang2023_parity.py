@@ -13,6 +13,8 @@ from tiny_layout import EMBEDDING, INSTRUMENTS, write_layout
 from biasaudio import reproduce
 from biasaudio.errors import BiasAudioWarning
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["instrument", "train_set", "test_set", "embedding"]
 COLUMNS = [
     *("instrument", "train_set", "test_set", "precision", "recall", "f1-score"),
